@@ -1,0 +1,47 @@
+"""The contract between the pipeline and a runtime."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Luma = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+
+class Backend(Protocol):
+    """One loaded network: a callable and a context manager.
+
+    Safe to call from several threads at once. Attributes:
+        name: "onnx", "torch" or "tflite".
+        description: for people, e.g. "onnxruntime 1.31 CPU, 1 thread".
+        scale: the network's factor (2).
+    """
+
+    name: str
+    description: str
+    scale: int
+
+    def __call__(self, luma: Luma, max_value: int = 255) -> Luma:
+        """Upscale one luma plane.
+
+        Args:
+            luma: (H, W) uint8 or uint16 code values in 0…max_value; rows may be strided.
+            max_value: the largest code value: 255 for 8 bit, 1023 for 10 bit, ….
+
+        Returns:
+            (scale·H, scale·W) C-contiguous, same dtype, in 0…max_value: the network's output
+            times max_value, rounded to nearest, clipped. Any H, W ≥ 1: the backend pads (edge
+            replication) and crops by itself.
+
+        Raises:
+            BackendError: the runtime failed.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Backend: ...
+
+    def __exit__(self, *exc: object) -> None: ...

@@ -1,0 +1,66 @@
+"""Every error that `upscale` raises on purpose, in one tree.
+
+::
+
+    UpscaleError            exit code 1   the job failed
+    ├── MediaError          1   the input cannot be read, decoded or understood
+    ├── OutputError         1   the output cannot be written, or is not what it must be
+    ├── ModelError          1   a weights file is missing, damaged, unsafe or of the wrong shape
+    ├── BackendError        1   a runtime is missing or failed
+    ├── TrainError          1   training cannot start or go on
+    ├── UsageError          2   what was asked for cannot be meant, or was refused before work began
+    └── Interrupted         130 stopped by the user
+
+Foreign exceptions (PyAV, onnxruntime, OSError, …) are translated to these once, where they
+enter: `upscale.media` for FFmpeg, each backend for its runtime. The message is one line, without
+the file's name: the command line prints ``upscale: FILE: message``.
+"""
+
+from __future__ import annotations
+
+
+class UpscaleError(Exception):
+    """Base of all expected errors.
+
+    Attributes:
+        exit_code: what the command line exits with.
+        path: the file that the error is about, or None.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class MediaError(UpscaleError):
+    """The input cannot be opened, decoded or understood."""
+
+
+class OutputError(UpscaleError):
+    """The output cannot be written, or does not hold what it must."""
+
+
+class ModelError(UpscaleError):
+    """A weights file is missing, damaged, unsafe or of the wrong shape."""
+
+
+class BackendError(UpscaleError):
+    """A runtime is not installed, or failed while running."""
+
+
+class TrainError(UpscaleError):
+    """Training cannot start or go on."""
+
+
+class UsageError(UpscaleError):
+    """The request is refused before any work: wrong option, name or size, or output exists."""
+
+    exit_code = 2
+
+
+class Interrupted(UpscaleError):
+    """The user stopped the job (Ctrl-C)."""
+
+    exit_code = 130

@@ -1,0 +1,66 @@
+"""What a user can ask of one job: the only place where option defaults are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+#: Names of `--target` and the length of the short side, in pixels, that they stand for.
+TARGETS = {"720p": 720, "1080p": 1080, "1440p": 1440, "2160p": 2160}
+
+#: Model names that use swscale instead of a network: the baselines that everything is measured by.
+RESAMPLERS = ("lanczos", "bicubic")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Settings of `upscale.upscale_file` and `upscale.upscale_directory`.
+
+    Size: at most one of `target`, `scale`, `width`/`height` may be set; with none of them the
+    short side becomes 720. `width` or `height` alone keeps the display aspect.
+
+    Attributes:
+        target: one of `TARGETS`.
+        scale: factor on both sides, > 1.
+        width, height: exact size in stored pixels, even where the pixel format needs it.
+        codec: encoder name as FFmpeg knows it; None lets the output container decide
+            (`upscale.media.encoders.default_codec`).
+        crf: constant quality; None is the encoder's own entry in `upscale.media.encoders`.
+        preset: encoder preset; None is the encoder's own entry in `upscale.media.encoders`.
+        pix_fmt: output pixel format; None keeps the source's, or the encoder's nearest.
+        encoder_options: further private options of the encoder, handed on unchanged.
+        start, stop: part of the input to keep, in seconds from its beginning; None is open.
+        audio, subtitles: False leaves these streams out.
+        keep_interlaced: refuse interlaced sources instead of deinterlacing them.
+        model: name of a bundled model, one of `RESAMPLERS`, or a path to a weights file;
+            None is the default of `weights/models.json`.
+        backend: name in `upscale.backends.NAMES`, or "auto".
+        device: "cpu", "cuda", "mps", … for backends that can choose; None lets them.
+        threads: threads of the network's runtime; None lets the backend choose.
+        overwrite: True replaces an existing output, False refuses. Never asked interactively.
+        skip_existing: directories: leave out inputs whose output is there already.
+        recursive: directories: go into subfolders.
+        container: FFmpeg name of the output format; None takes it from the file name.
+    """
+
+    target: str | None = None
+    scale: float | None = None
+    width: int | None = None
+    height: int | None = None
+    codec: str | None = None
+    crf: float | None = None
+    preset: str | None = None
+    pix_fmt: str | None = None
+    encoder_options: dict[str, str] = field(default_factory=dict)
+    start: float | None = None
+    stop: float | None = None
+    audio: bool = True
+    subtitles: bool = True
+    keep_interlaced: bool = False
+    model: str | None = None
+    backend: str = "auto"
+    device: str | None = None
+    threads: int | None = None
+    overwrite: bool = False
+    skip_existing: bool = True
+    recursive: bool = False
+    container: str | None = None
