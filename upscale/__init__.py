@@ -1,0 +1,93 @@
+"""Upscale videos with a tiny network and keep everything else in the file.
+
+>>> import upscale
+>>> upscale.upscale_file("in.mp4", "out.mp4")  # doctest: +SKIP
+
+The names below are loaded when they are first used, so that importing the package is cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from upscale.backends import available
+    from upscale.errors import (
+        BackendError,
+        Interrupted,
+        MediaError,
+        ModelError,
+        OutputError,
+        TrainError,
+        UpscaleError,
+        UsageError,
+    )
+    from upscale.events import BatchResult, Event, Result
+    from upscale.jobs.batch import upscale_directory
+    from upscale.media.probe import MediaInfo, VideoInfo, probe
+    from upscale.model.weights import ModelFiles, find_model
+    from upscale.options import Options
+    from upscale.pipeline import upscale_file
+
+#: Public name → the module that defines it.
+_HOMES = {
+    "BackendError": "upscale.errors",
+    "BatchResult": "upscale.events",
+    "Event": "upscale.events",
+    "Interrupted": "upscale.errors",
+    "MediaError": "upscale.errors",
+    "MediaInfo": "upscale.media.probe",
+    "ModelError": "upscale.errors",
+    "ModelFiles": "upscale.model.weights",
+    "Options": "upscale.options",
+    "OutputError": "upscale.errors",
+    "Result": "upscale.events",
+    "TrainError": "upscale.errors",
+    "UpscaleError": "upscale.errors",
+    "UsageError": "upscale.errors",
+    "VideoInfo": "upscale.media.probe",
+    "available": "upscale.backends",
+    "find_model": "upscale.model.weights",
+    "probe": "upscale.media.probe",
+    "upscale_directory": "upscale.jobs.batch",
+    "upscale_file": "upscale.pipeline",
+}
+
+__all__ = [
+    "BackendError",
+    "BatchResult",
+    "Event",
+    "Interrupted",
+    "MediaError",
+    "MediaInfo",
+    "ModelError",
+    "ModelFiles",
+    "Options",
+    "OutputError",
+    "Result",
+    "TrainError",
+    "UpscaleError",
+    "UsageError",
+    "VideoInfo",
+    "available",
+    "find_model",
+    "probe",
+    "upscale_directory",
+    "upscale_file",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,1 @@
+"""The command line: options become one dataclass, which becomes one library call."""

@@ -1,0 +1,196 @@
+"""What a running job tells whoever started it, and what it returns.
+
+Events are small frozen dataclasses; `as_json` gives the object that ``--json`` prints, one a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of everything that a job reports.
+
+    Attributes:
+        input: the input's path as it was given, "-" for stdin.
+    """
+
+    name: ClassVar[str] = "event"
+    input: str
+
+    def as_json(self) -> dict[str, Any]:
+        """A dict of plain JSON values, ``event`` first."""
+        return {"event": self.name} | {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start(Event):
+    """All checks are passed and the first frame is about to be read.
+
+    Attributes:
+        output: where the result will be, "-" for stdout.
+        source_size, size: (width, height) in stored pixels of input and output.
+        frames: how many frames are expected, 0 when the container does not say.
+        duration: seconds of video expected, or None.
+        model: name of the network or resampler.
+        backend: the runtime, for people.
+        encoder: FFmpeg name of the encoder.
+        pix_fmt: output pixel format.
+    """
+
+    name: ClassVar[str] = "start"
+    output: str
+    source_size: tuple[int, int]
+    size: tuple[int, int]
+    frames: int
+    duration: float | None
+    model: str
+    backend: str
+    encoder: str
+    pix_fmt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress(Event):
+    """A few times a second while frames are encoded.
+
+    Attributes:
+        frames: frames encoded so far.
+        total: frames expected, 0 when unknown.
+        seconds: wall-clock seconds since the first frame was asked for.
+        fps: frames per second of wall-clock time, over the last few seconds.
+        speed: seconds of video per second of wall-clock time, over the whole job.
+        eta: seconds that are left, or None when the end is unknown.
+    """
+
+    name: ClassVar[str] = "progress"
+    frames: int
+    total: int
+    seconds: float
+    fps: float
+    speed: float
+    eta: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned(Event):
+    """Something that the user should know: a stream that cannot be kept, damage in the input, …"""
+
+    name: ClassVar[str] = "warning"
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result(Event):
+    """A finished file.
+
+    Attributes:
+        output: where it is.
+        frames: frames written.
+        size: (width, height) in stored pixels.
+        bytes: size of the output file, None for a pipe.
+        duration: seconds of video written.
+        seconds: wall-clock seconds, all in all.
+        fps, speed: frames, and seconds of video, per second of wall-clock time.
+        busy: seconds that decoding, the network and encoding were at work, each summed over its
+            threads; they overlap.
+        expected_frames: frames that the container promised, 0 when it did not.
+        decode_errors, corrupt_frames: packets that did not decode, frames the decoder had to patch.
+        adjusted_timestamps: frames whose timestamp was missing or went backwards and was replaced.
+        model, backend: what upscaled it.
+        warnings: all messages of the `Warned` events.
+    """
+
+    name: ClassVar[str] = "result"
+    output: str
+    frames: int
+    size: tuple[int, int]
+    bytes: int | None
+    duration: float
+    seconds: float
+    fps: float
+    speed: float
+    busy: dict[str, float]
+    expected_frames: int
+    decode_errors: int
+    corrupt_frames: int
+    adjusted_timestamps: int
+    model: str
+    backend: str
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def damaged(self) -> bool:
+        """The job finished, but the input was damaged: frames are missing or patched."""
+        return bool(self.decode_errors or self.corrupt_frames or self.frames_missing)
+
+    @property
+    def frames_missing(self) -> int:
+        """Frames that the container promised and that were not there."""
+        return max(0, self.expected_frames - self.frames)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchStart(Event):
+    """A directory was read: `files` inputs will be looked at."""
+
+    name: ClassVar[str] = "batch"
+    output: str
+    files: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped(Event):
+    """One file of a directory was left out, with the reason."""
+
+    name: ClassVar[str] = "skipped"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed(Event):
+    """One file of a directory failed; the others go on."""
+
+    name: ClassVar[str] = "failed"
+    message: str
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchResult(Event):
+    """A finished directory.
+
+    Attributes:
+        output: the directory written to.
+        results, skipped, failed: what became of each file, in the order of their names.
+        seconds: wall-clock seconds, all in all.
+    """
+
+    name: ClassVar[str] = "summary"
+    output: str
+    results: tuple[Result, ...]
+    skipped: tuple[Skipped, ...]
+    failed: tuple[Failed, ...]
+    seconds: float
+
+
+OnEvent = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """The default listener."""
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Event):
+        return value.as_json()
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return value

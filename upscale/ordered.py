@@ -1,0 +1,117 @@
+"""A parallel map that keeps order and bounds what is in flight."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: How long `close` waits for a producer that hangs in a read that nothing can interrupt.
+_PRODUCER_GRACE = 2.0
+
+
+class OrderedMap(Generic[T, R]):
+    """Iterate `source` in a thread, apply `work` in others, and yield results in source order.
+
+    Items for which `passes` is true are yielded as they are, in their place between the results.
+    At most `depth` worked items exist at once between the source and the consumer, and at most
+    `passing_depth` passed ones, so memory does not grow with the length of the source.
+
+    Iterate it once, inside ``with``. Leaving the block stops the source after the item that it is
+    in, drops what has not begun, and waits for the rest. An exception of the source or of `work`
+    is raised to the consumer at its place in the order.
+
+    Attributes:
+        finished: after the block: the source's thread has ended. False means that it hangs in a
+            read (a pipe on which nothing arrives), so what it uses must not be closed.
+    """
+
+    def __init__(
+        self,
+        source: Iterable[T],
+        work: Callable[[T], R],
+        *,
+        workers: int,
+        depth: int,
+        passes: Callable[[T], bool] = lambda item: False,
+        passing_depth: int = 256,
+    ) -> None:
+        if workers < 1 or depth < 1 or passing_depth < 1:
+            raise ValueError("workers, depth and passing_depth must be at least 1")
+        self._source = source
+        self._work = work
+        self._passes = passes
+        self._slots = threading.Semaphore(depth)
+        self._passing_slots = threading.Semaphore(passing_depth)
+        self._queue: SimpleQueue[Future[R] | _Passed[T] | None] = SimpleQueue()
+        self._stop = threading.Event()
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="upscale-work")
+        # A daemon: a read from a dead pipe must not keep the process alive.
+        self._producer = threading.Thread(target=self._produce, name="upscale-read", daemon=True)
+        self.finished = False
+
+    def __enter__(self) -> OrderedMap[T, R]:
+        self._producer.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop all threads; see the class."""
+        self._stop.set()
+        self._slots.release()
+        self._passing_slots.release()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._producer.join(_PRODUCER_GRACE)
+        self.finished = not self._producer.is_alive()
+
+    def __iter__(self) -> Iterator[T | R]:
+        while (entry := self._queue.get()) is not None:
+            if isinstance(entry, _Passed):
+                self._passing_slots.release()
+                yield entry.item
+            else:
+                result = entry.result()
+                del entry  # it holds the result: let the consumer decide how long that lives
+                yield result
+                del result
+                self._slots.release()
+
+    def _produce(self) -> None:
+        try:
+            for item in self._source:
+                if not self._hand_over(item):
+                    return
+        except BaseException as error:  # raised again in the consumer's thread
+            failure: Future[R] = Future()
+            failure.set_exception(error)
+            self._queue.put(failure)
+        self._queue.put(None)
+
+    def _hand_over(self, item: T) -> bool:
+        passed = self._passes(item)
+        (self._passing_slots if passed else self._slots).acquire()
+        if self._stop.is_set():
+            return False
+        if passed:
+            self._queue.put(_Passed(item))
+        else:
+            with suppress(RuntimeError):  # the pool was shut down meanwhile: the next turn stops
+                self._queue.put(self._pool.submit(self._work, item))
+        return True
+
+
+class _Passed(Generic[T]):
+    """Marks an item that no worker touches."""
+
+    __slots__ = ("item",)
+
+    def __init__(self, item: T) -> None:
+        self.item = item
