@@ -1,0 +1,96 @@
+"""Checks of an ONNX file before any runtime parses it, without the onnx package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from upscale.errors import ModelError
+
+MAX_BYTES = 64 * 2**20
+
+# Fields of onnx.proto, by message, that lead to a TensorProto: {field: message}.
+_MESSAGES = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {},
+}
+_TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION = 13, 14
+_MAX_DEPTH = 32
+
+
+def read_onnx(path: Path) -> bytes:
+    """The file's bytes, once they are known to be small and self-contained.
+
+    Weights outside the file (external data) could name any file of this machine; onnxruntime follows
+    even hard links, so such models are refused.
+
+    Raises:
+        ModelError: unreadable, larger than 64 MB, not ONNX, or with external data.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as e:
+        raise ModelError(e.strerror or str(e), path=str(path)) from e
+    if len(data) > MAX_BYTES:
+        raise ModelError(f"larger than {MAX_BYTES >> 20} MB: not a model of this family", path=str(path))
+    try:
+        external = _has_external_data(memoryview(data), "model", 0)
+    except (IndexError, ValueError) as e:
+        raise ModelError("not an ONNX file", path=str(path)) from e
+    if external:
+        raise ModelError("an ONNX file with weights outside itself is not accepted", path=str(path))
+    return data
+
+
+def _has_external_data(data: memoryview, message: str, depth: int) -> bool:
+    if depth > _MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    children = _MESSAGES[message]
+    for field, value in _fields(data):
+        if message == "tensor" and field in (_TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION) and value != 0:
+            return True
+        child = children.get(field)
+        if child and isinstance(value, memoryview) and _has_external_data(value, child, depth + 1):
+            return True
+    return False
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """(field number, integer or bytes) of each field of one protobuf message."""
+    at, end = 0, len(data)
+    while at < end:
+        key, at = _varint(data, at)
+        kind = key & 7
+        value: int | memoryview = 0
+        if kind == 0:
+            value, at = _varint(data, at)
+        elif kind == 2:
+            size, at = _varint(data, at)
+            value = data[at : at + size]
+            at += size
+        elif kind in (1, 5):
+            at += 8 if kind == 1 else 4
+        else:
+            raise ValueError("not protobuf")
+        if at > end:
+            raise ValueError("cut short")
+        yield key >> 3, value
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while shift < 70:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+    raise ValueError("not protobuf")
