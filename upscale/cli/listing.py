@@ -1,0 +1,3 @@
+"""`upscale --list`."""
+
+from __future__ import annotations

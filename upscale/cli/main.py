@@ -1,0 +1,100 @@
+"""Entry point: dispatch, signals, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from importlib import import_module
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from upscale.cli.text import say
+from upscale.errors import UpscaleError
+
+#: Words that are commands when they come first. A file of such a name is reached as ``./train``.
+COMMANDS = {
+    "bench": ("upscale.cli.bench", "bench"),
+    "info": ("upscale.cli.info", "info"),
+    "train": ("upscale.cli.train", "train"),
+}
+_DEFAULT = ("upscale.cli.run", "run")
+
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM arrived. No KeyboardInterrupt: click would turn that into its own."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def main(args: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:] if args is None else args))
+
+
+def run(args: list[str]) -> int:
+    """Run the command line; returns the exit code and never raises for expected faults."""
+    module, attribute = COMMANDS.get(args[0] if args else "", _DEFAULT)
+    name = "upscale"
+    if module != _DEFAULT[0]:
+        name, args = f"upscale {args[0]}", args[1:]
+    _catch_signals()
+    try:
+        command: click.Command = getattr(import_module(module), attribute)
+        code = command.main(args, prog_name=name, standalone_mode=False)
+        sys.stdout.flush()
+    except BaseException as error:
+        return _report(error, verbose=any(a in ("-v", "--verbose") for a in args))
+    return code if isinstance(code, int) else 0
+
+
+def _catch_signals() -> None:
+    """First SIGINT or SIGTERM: stop cleanly. Second: the default, which kills."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Stopped(number)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+
+def _report(error: BaseException, *, verbose: bool) -> int:
+    """Say what happened on one line of stderr; returns the exit code."""
+    match error:
+        case Stopped():
+            say("stopped; unfinished files were removed")
+            return 128 + error.number
+        case UpscaleError():
+            say(str(error), error.path)
+            code = error.exit_code
+        case click.exceptions.Exit():
+            return error.exit_code
+        case click.ClickException():
+            say(f"{error.format_message()} (see upscale --help)")
+            return 2
+        case BrokenPipeError():
+            _silence_stdout()
+            return 1
+        case SystemExit():  # click's answer to a closed stdout
+            return error.code if isinstance(error.code, int) else 1
+        case _:
+            say(f"internal error: {type(error).__name__}: {error}", getattr(error, "upscale_path", None))
+            code = 1
+    if verbose:
+        traceback.print_exception(error)
+    return code
+
+
+def _silence_stdout() -> None:
+    """The reader is gone; what is still buffered must not raise again at exit."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        return

@@ -1,0 +1,213 @@
+"""Listeners: what a running job shows on stderr, or prints as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from upscale.cli.text import bytes_text, clean, say, table
+from upscale.events import (
+    BatchResult,
+    BatchStart,
+    Event,
+    Failed,
+    OnEvent,
+    Progress,
+    Result,
+    Skipped,
+    Start,
+    Warned,
+)
+from upscale.timecode import format_time
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+#: Seconds between two progress lines where there is no terminal.
+_LINE_EVERY = 5.0
+
+
+@contextmanager
+def listener(
+    *, quiet: bool, verbose: bool, progress: bool, as_json: bool, to_stderr: bool
+) -> Iterator[OnEvent]:
+    """The function that a job's events go to.
+
+    Args:
+        progress: False leaves out the display, not the results.
+        as_json: print every event as one line of JSON on stdout instead.
+        to_stderr: stdout carries the video, so JSON goes to stderr.
+    """
+    if as_json:
+        yield _Json(sys.stderr if to_stderr else sys.stdout, progress and not quiet)
+        return
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    lines = _Lines(quiet=quiet, verbose=verbose, progress=progress and not terminal)
+    if quiet or not progress or not terminal:
+        yield lines
+        return
+    with _Display(lines) as display:
+        yield display
+
+
+class _Json:
+    """One object per line; nothing else goes to that stream."""
+
+    def __init__(self, stream: TextIO, progress: bool) -> None:
+        self._stream = stream
+        self._progress = progress
+
+    def __call__(self, event: Event) -> None:
+        if self._progress or not isinstance(event, Progress):
+            print(json.dumps(event.as_json()), file=self._stream, flush=True)
+
+
+class _Lines:
+    """Plain lines on stderr."""
+
+    def __init__(self, *, quiet: bool, verbose: bool, progress: bool) -> None:
+        self._quiet = quiet
+        self._verbose = verbose
+        self._progress = progress
+        self._last = time.monotonic()
+        self._batch = 0
+        self._begun = 0
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Failed():
+                say(event.message, event.input)
+            case _ if self._quiet:
+                return
+            case BatchStart():
+                self._batch = event.files
+                if not event.files:
+                    say("no video found", event.input)
+            case Start():
+                self._begun += 1
+                self._start(event)
+            case Warned():
+                say(f"warning: {event.message}", event.input)
+            case Progress() if self._progress and time.monotonic() - self._last >= _LINE_EVERY:
+                self._last = time.monotonic()
+                say(progress_text(event), event.input)
+            case Result():
+                say(result_text(event), event.input)
+                if self._verbose:
+                    say(busy_text(event), event.input)
+            case Skipped() if self._verbose:
+                say(f"skipped: {event.reason}", event.input)
+            case BatchResult() if self._batch:
+                print(summary_text(event), file=sys.stderr)
+
+    def _start(self, event: Start) -> None:
+        self._last = time.monotonic()
+        if self._verbose:
+            w, h = event.source_size
+            out_w, out_h = event.size
+            what = f"{w}x{h} to {out_w}x{out_h} with {event.model} on {event.backend}"
+            say(f"{what}, then {event.encoder} {event.pix_fmt}, into {event.output}", event.input)
+
+
+class _Display:
+    """A bar at the bottom of the terminal; lines scroll above it."""
+
+    def __init__(self, lines: _Lines) -> None:
+        self._lines = lines
+        self._files = 0
+        self._number = 0
+        self._task: TaskID | None = None
+        self._bar: Bar
+
+    def __enter__(self) -> _Display:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        self._bar = Bar(
+            TextColumn("{task.fields[file]}", markup=False),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[state]}", markup=False),
+            console=Console(stderr=True),
+            transient=True,
+            refresh_per_second=4,
+            redirect_stdout=False,  # stdout may carry the video
+        )
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case BatchStart():
+                self._files = event.files
+            case Start():
+                self._number += 1
+                self._drop()
+                number = f"[{self._number}/{self._files}] " if self._files else ""
+                name = clean(event.input.rpartition("/")[2])
+                self._task = self._bar.add_task(
+                    "", total=event.frames or None, file=number + name, state="starting"
+                )
+            case Progress() if self._task is not None:
+                # An estimate that was too low must not show more than all.
+                total = max(event.total, event.frames) if event.total else None
+                self._bar.update(
+                    self._task, completed=event.frames, total=total, state=progress_text(event)
+                )
+            case Result() | Failed():
+                self._drop()
+            case Skipped():
+                self._number += 1
+            case BatchResult():
+                self._bar.stop()
+        self._lines(event)
+
+    def _drop(self) -> None:
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+            self._task = None
+
+
+def progress_text(event: Progress) -> str:
+    """``120/900 frames, 34.1 fps, 1.14x real time, 0:23 left``."""
+    frames = f"{event.frames}/{event.total}" if event.total else str(event.frames)
+    left = f", {format_time(event.eta)} left" if event.eta is not None else ""
+    return f"{frames} frames, {event.fps:.1f} fps, {event.speed:.2f}x real time{left}"
+
+
+def result_text(event: Result) -> str:
+    """What came out and how fast, on one line."""
+    width, height = event.size
+    size = f", {bytes_text(event.bytes)}" if event.bytes is not None else ""
+    name = "stdout" if event.output == "-" else event.output
+    return (
+        f"{name}: {width}x{height}, {event.frames} frames, {format_time(event.duration)}{size}, "
+        f"{event.fps:.1f} fps, {event.speed:.2f}x real time"
+    )
+
+
+def busy_text(event: Result) -> str:
+    """Where the time went; the stages overlap."""
+    busy = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in event.busy.items())
+    return f"{event.seconds:.1f} s in all; at work: {busy}"
+
+
+def summary_text(event: BatchResult) -> str:
+    """A table of all files and one line of counts."""
+    rows = [
+        [r.input, "done" if not r.damaged else "damaged", str(r.frames), bytes_text(r.bytes or 0), f"{r.fps:.1f}"]
+        for r in event.results
+    ]
+    rows += [[s.input, "skipped", "", "", ""] for s in event.skipped]
+    rows += [[f.input, "failed", "", "", ""] for f in event.failed]
+    counts = f"{len(event.results)} done, {len(event.skipped)} skipped, {len(event.failed)} failed"
+    shown = table(sorted(rows), ["file", "result", "frames", "size", "fps"])
+    return f"{shown}\n{counts}, {format_time(event.seconds)}, in {clean(event.output)}"

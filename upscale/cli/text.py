@@ -1,0 +1,51 @@
+"""What is safe and pleasant to print."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+# C0, DEL and C1 controls can drive a terminal; lone surrogates (undecodable file names) cannot be
+# encoded; bidirectional controls can make a name read as another.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def clean(text: object) -> str:
+    """`text` on one line, with everything that a terminal could obey shown as ``?``."""
+    return _UNSAFE.sub("?", str(text))
+
+
+def bytes_text(count: float) -> str:
+    """``812 B``, ``3.4 MB``: decimal units."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def say(message: object, path: str | None = None) -> None:
+    """One line ``upscale: PATH: MESSAGE`` on stderr, if there is one."""
+    where = f"{clean(path)}: " if path else ""
+    if sys.stderr is not None:
+        print(f"upscale: {where}{clean(message)}", file=sys.stderr, flush=True)
+
+
+def table(rows: list[list[str]], header: list[str]) -> str:
+    """Columns aligned with spaces; numbers, which begin with a digit, to the right."""
+    cells = [header, *[[clean(cell) for cell in row] for row in rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    lines = []
+    for n, row in enumerate(cells):
+        parts = [
+            cell.rjust(w) if _numeric(cells, i, n) else cell.ljust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(parts).rstrip())
+    lines.insert(1, "  ".join("-" * w for w in widths))
+    return "\n".join(lines)
+
+
+def _numeric(cells: list[list[str]], column: int, row: int) -> bool:
+    text = cells[row][column] if row else next((r[column] for r in cells[1:] if r[column]), "")
+    return text[:1].isdigit()
