@@ -29,14 +29,19 @@ _REPLACED = {
     "h264": "mp4",
     "hevc": "mp4",
     "obu": "mp4",
-    "m2t": "ts",
-    "m2ts": "ts",
-    "mts": "ts",
 }
-_KEPT = frozenset("m4v mkv mov mp4 nut ts webm".split())
+_KEPT = frozenset("m2t m2ts m4v mkv mov mp4 mts nut ts webm".split())
 
 #: Extension that belongs to an output format named with --container.
-_BY_CONTAINER = {"matroska": "mkv", "mpegts": "ts", "yuv4mpegpipe": "y4m"}
+_BY_CONTAINER = {
+    "asf": "wmv",
+    "fmp4": "mp4",
+    "matroska": "mkv",
+    "mpeg": "mpg",
+    "mpegts": "ts",
+    "ogg": "ogv",
+    "yuv4mpegpipe": "y4m",
+}
 
 
 def suffix(options: Options) -> str:

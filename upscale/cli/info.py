@@ -1,0 +1,212 @@
+"""`upscale info MODEL|FILE`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from upscale.cli.text import bytes_text, clean, table
+from upscale.errors import UpscaleError, UsageError
+from upscale.options import Options
+
+if TYPE_CHECKING:
+    from upscale.media.plan import Plan
+    from upscale.media.probe import MediaInfo
+    from upscale.model.weights import ModelFiles
+
+_WEIGHTS = {".safetensors", ".onnx", ".tflite"}
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("name", metavar="MODEL|FILE")
+@click.option("-o", "--output", metavar="OUT", help="Video: the output to plan for [the default name].")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def info(name: str, output: str | None, as_json: bool) -> None:
+    """Say what a model costs, or what would become of a video's streams.
+
+    MODEL is a bundled model's name or a weights file; everything else is a video.
+    """
+    facts, text = _model(name) if _is_model(name) else _video(name, output)
+    print(json.dumps(facts) if as_json else text)
+
+
+def _is_model(name: str) -> bool:
+    if Path(name).suffix.lower() in _WEIGHTS:
+        return True
+    if os.path.sep in name or os.path.exists(name):
+        return False
+    from upscale.model.weights import bundled
+
+    models = bundled()
+    if name in models or "." in name:
+        return name in models
+    raise UsageError(f"neither a file nor a bundled model ({', '.join(models)})", path=name)
+
+
+def _model(name: str) -> tuple[dict[str, Any], str]:
+    from upscale.model.complexity import complexity
+    from upscale.model.weights import KINDS, find_model
+
+    model = find_model(name)
+    files = {kind: str(path) for kind in KINDS if (path := model.path(kind)) is not None}
+    facts: dict[str, Any] = {"model": model.name}
+    lines = [f"{clean(model.name)}"]
+    if model.config is not None:
+        costs = complexity(model.config)
+        frame = costs.macs_per_frame(720, 1280)
+        facts |= {
+            "scale": model.config.scale,
+            "unshuffle": model.config.unshuffle,
+            "channels": model.config.channels,
+            "body": model.config.body,
+            "parameters": costs.parameters,
+            "macs_per_output_pixel": costs.macs_per_output_pixel,
+            "macs_per_720p_frame": frame,
+            "receptive_field": costs.receptive_field,
+        }
+        c = model.config
+        lines += [
+            f"  factor            x{c.scale} on luma",
+            f"  shape             {c.channels} channels, {c.body + 2} layers, at 1/{c.unshuffle} resolution",
+            f"  parameters        {costs.parameters:,}",
+            f"  MACs              {costs.macs_per_output_pixel:,.0f} per output pixel, "
+            f"{frame / 1e9:.2f} G per 1280x720 frame",
+            f"  receptive field   {costs.receptive_field}x{costs.receptive_field} input pixels",
+        ]
+    facts["files"] = {kind: {"path": path, "bytes": os.path.getsize(path)} for kind, path in files.items()}
+    lines += _file_lines(model, files)
+    return facts, "\n".join(lines)
+
+
+def _file_lines(model: ModelFiles, files: dict[str, str]) -> list[str]:
+    return [
+        f"  {kind:17} {bytes_text(os.path.getsize(path))}, sha256 {model.sha256[kind][:16]}..., {clean(path)}"
+        for kind, path in files.items()
+    ]
+
+
+def _video(name: str, output: str | None) -> tuple[dict[str, Any], str]:
+    from upscale.media.probe import probe
+
+    try:
+        found = probe(name)
+        if found.video is None:
+            raise UsageError("no video stream")
+        plan, reason, place = _plan(name, output)
+    except UpscaleError as error:
+        error.path = error.path or name
+        raise
+    return _video_facts(found, plan, reason, place), _video_text(found, plan, reason, place)
+
+
+def _plan(name: str, output: str | None) -> tuple[Plan | None, str | None, str]:
+    """The plan of the default job, or why there is none."""
+    from upscale.media.plan import make_plan
+    from upscale.media.source import Source
+    from upscale.naming import resolve_output
+    from upscale.sizing import target_size
+
+    options = Options()
+    place, _ = resolve_output(name, output, options)
+    try:
+        with Source(name) as source:
+            assert source.info.video is not None
+            size = target_size(source.info.video, options)
+            plan = make_plan(source.info, place, options, size, source.frame_format)
+            plan.warnings[:0] = source.notes
+            return plan, None, place
+    except UsageError as error:
+        return None, str(error), place
+
+
+def _video_facts(found: MediaInfo, plan: Plan | None, reason: str | None, place: str) -> dict[str, Any]:
+    video = found.video
+    assert video is not None
+    facts: dict[str, Any] = {
+        "file": found.path,
+        "format": found.format,
+        "bytes": found.size,
+        "duration": found.duration,
+        "size": [video.width, video.height],
+        "pix_fmt": video.pix_fmt,
+        "frames": video.frames,
+        "rate": float(video.rate) if video.rate else None,
+        "sample_aspect_ratio": str(video.sar),
+        "rotation": video.rotation,
+        "interlaced": video.interlaced,
+        "hdr10": video.hdr is not None,
+        "chapters": len(found.chapters),
+        "output": place,
+        "refused": reason,
+    }
+    if plan is not None:
+        facts |= {
+            "container": plan.container,
+            "output_size": list(plan.size),
+            "encoder": plan.encoder.codec,
+            "output_pix_fmt": plan.encoder.pix_fmt,
+            "streams": [
+                {"index": s.index, "kind": s.kind, "codec": s.codec, "action": s.action, "to": s.to_codec, "note": s.note}
+                for s in plan.streams
+            ],
+            "lost": plan.lost,
+            "warnings": plan.warnings,
+        }
+    return facts
+
+
+def _video_text(found: MediaInfo, plan: Plan | None, reason: str | None, place: str) -> str:
+    v = found.video
+    assert v is not None
+    length = f", {found.duration:.2f} s" if found.duration else ""
+    size = f", {bytes_text(found.size)}" if found.size else ""
+    rate = f", {float(v.rate):.3f} fps" if v.rate else ""
+    extra = [
+        text
+        for text, true in (
+            (f"pixels {v.sar}", v.sar != 1),
+            (f"shown turned by {v.rotation} degrees", v.rotation),
+            ("interlaced", v.interlaced),
+            ("HDR10 metadata", v.hdr is not None),
+            (f"{len(found.chapters)} chapters", found.chapters),
+        )
+        if true
+    ]
+    lines = [
+        f"{clean(found.path)}: {found.format}{length}{size}",
+        f"  {v.codec} {v.width}x{v.height} {v.pix_fmt}{rate}" + "".join(f", {e}" for e in extra),
+        "",
+    ]
+    if plan is None:
+        return "\n".join([*lines, f"would be refused: {clean(reason)}"])
+    w, h = plan.size
+    lines.append(
+        f"would become {clean(place)}: {plan.container}, {plan.encoder.codec} {w}x{h} {plan.encoder.pix_fmt}"
+    )
+    lines.append("")
+    by_index = {s.index: s for s in found.streams}
+    rows = []
+    for s in plan.streams:
+        source = by_index.get(s.index)
+        described = [source.language or "", source.title or ""] if source else []
+        rows.append([
+            f"#{s.index}", s.kind, s.codec or "unknown", " ".join(d for d in described if d),
+            _ACTIONS.get(s.action, s.action) + (f" to {s.to_codec}" if s.to_codec else ""), s.note or "",
+        ])  # fmt: skip
+    lines.append(table(rows, ["stream", "kind", "codec", "name", "what happens", "why"]))
+    lines += [f"warning: {clean(w)}" for w in plan.warnings]
+    return "\n".join(lines)
+
+
+#: `StreamPlan.action` → for people.
+_ACTIONS = {
+    "encode": "upscaled, encoded",
+    "copy": "kept",
+    "convert": "converted",
+    "attach": "kept",
+    "drop": "lost",
+}
