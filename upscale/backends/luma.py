@@ -45,8 +45,12 @@ def to_codes(output: Floats, luma: Luma, max_value: int, scale: int) -> Luma:
     np.rint(values, out=values)
     np.clip(values, np.float32(0), np.float32(max_value), out=values)
     # A NaN survives clip and becomes some integer: no warning here, and never above max_value.
+    codes: Luma
     with np.errstate(invalid="ignore"):
-        codes: Luma = values.astype(luma.dtype, order="C")
+        if luma.dtype == np.uint8:
+            codes = values.astype(np.uint8, order="C")
+        else:
+            codes = values.astype(np.uint16, order="C")
     if max_value < np.iinfo(luma.dtype).max:
         np.minimum(codes, luma.dtype.type(max_value), out=codes)
     return codes
