@@ -18,7 +18,7 @@ def parse_time(text: str) -> float:
     """
     if match := _CLOCK.fullmatch(text):
         hours, minutes, seconds = match.groups()
-        if int(minutes) > 59 and hours is not None or float(seconds) >= 60:
+        if (int(minutes) > 59 and hours is not None) or float(seconds) >= 60:
             raise UsageError(f"{text!r} is not a time: minutes and seconds go up to 59")
         return int(hours or 0) * 3600 + int(minutes) * 60 + float(seconds)
     try:

@@ -150,7 +150,14 @@ def _video_facts(found: MediaInfo, plan: Plan | None, reason: str | None, place:
             "encoder": plan.encoder.codec,
             "output_pix_fmt": plan.encoder.pix_fmt,
             "streams": [
-                {"index": s.index, "kind": s.kind, "codec": s.codec, "action": s.action, "to": s.to_codec, "note": s.note}
+                {
+                    "index": s.index,
+                    "kind": s.kind,
+                    "codec": s.codec,
+                    "action": s.action,
+                    "to": s.to_codec,
+                    "note": s.note,
+                }
                 for s in plan.streams
             ],
             "lost": plan.lost,

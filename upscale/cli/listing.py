@@ -41,7 +41,9 @@ def _models() -> list[str]:
 def _backends() -> list[str]:
     from upscale.backends import available
 
-    found = {name: "available" if reason is None else f"missing: {reason}" for name, reason in available().items()}
+    found = {
+        name: "available" if reason is None else f"missing: {reason}" for name, reason in available().items()
+    }
     return [f"{name:6}  {state}" for name, state in found.items()] + ["auto    the fastest of them (default)"]
 
 

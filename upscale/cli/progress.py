@@ -159,9 +159,7 @@ class _Display:
             case Progress() if self._task is not None:
                 # An estimate that was too low must not show more than all.
                 total = max(event.total, event.frames) if event.total else None
-                self._bar.update(
-                    self._task, completed=event.frames, total=total, state=progress_text(event)
-                )
+                self._bar.update(self._task, completed=event.frames, total=total, state=progress_text(event))
             case Result() | Failed():
                 self._drop()
             case Skipped():
@@ -203,7 +201,13 @@ def busy_text(event: Result) -> str:
 def summary_text(event: BatchResult) -> str:
     """A table of all files and one line of counts."""
     rows = [
-        [r.input, "done" if not r.damaged else "damaged", str(r.frames), bytes_text(r.bytes or 0), f"{r.fps:.1f}"]
+        [
+            r.input,
+            "done" if not r.damaged else "damaged",
+            str(r.frames),
+            bytes_text(r.bytes or 0),
+            f"{r.fps:.1f}",
+        ]
         for r in event.results
     ]
     rows += [[s.input, "skipped", "", "", ""] for s in event.skipped]

@@ -106,7 +106,9 @@ _network = _stack(
     click.option("--model", metavar="NAME|FILE", help=f"Model, weights file, {' or '.join(RESAMPLERS)}."),
     click.option("--backend", metavar="NAME", help="onnx, torch, tflite or auto (the fastest here)."),
     click.option("--device", metavar="NAME", help="cpu, cuda, mps, ... [the runtime's choice]."),
-    click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of the network [all cores]."),
+    click.option(
+        "--threads", type=click.IntRange(1), metavar="N", help="Threads of the network [all cores]."
+    ),
 )
 _files = _stack(
     click.option("-o", "--output", "named", metavar="OUT", help="Output, instead of the second argument."),

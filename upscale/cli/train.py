@@ -1,17 +1,15 @@
-"""`upscale train CLIPS RUN`."""
+"""`upscale train`: options to one `TrainConfig`, progress to the terminal."""
 
 from __future__ import annotations
 
 import json
-import sys
-from dataclasses import fields
+import time
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from upscale.cli.text import say
-from upscale.errors import BackendError
 from upscale.train.config import LOSSES, TrainConfig
 
 if TYPE_CHECKING:
@@ -20,76 +18,83 @@ if TYPE_CHECKING:
 _DEFAULTS = {f.name: f.default for f in fields(TrainConfig)}
 
 
-def _setting(name: str, kind: Any, help: str) -> Any:
-    """A click option for one field of `TrainConfig`, with that field's default in the help."""
-    option = "--" + name.replace("_", "-")
-    return click.option(option, name, type=kind, help=f"{help} [{_DEFAULTS[name]}].", metavar="N")
+def _setting(name: str, help: str, **kwargs: Any) -> Any:
+    shown = f"{help} [{_DEFAULTS[name]}]" if _DEFAULTS[name] not in (None, 0) else help
+    return click.option(f"--{name.replace('_', '-')}", name, default=_DEFAULTS[name], help=shown, **kwargs)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("material", metavar="FOLDER", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("run", metavar="RUN", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="Crops go here [RUN/crops].")
-@click.option("--resume", is_flag=True, help="Go on from RUN's last checkpoint.")
-@click.option("--from", "start_from", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="Checkpoint to begin with.")
-@_setting("unshuffle", click.IntRange(1, 2), "1: full resolution inside, 2: half")
-@_setting("channels", click.IntRange(1), "Width of the hidden layers")
-@_setting("body", click.IntRange(0), "Hidden layers after the first")
-@_setting("expand", click.IntRange(1), "Training width of the collapsible blocks")
-@_setting("iterations", click.IntRange(1), "Optimiser steps")
-@_setting("batch", click.IntRange(1), "Crops per step")
-@_setting("patch", click.IntRange(8), "Side of a low-resolution crop")
-@_setting("learning_rate", float, "Adam's, before the cosine")
-@_setting("ema", float, "Decay of the averaged weights")
-@_setting("clean", float, "Share of crops without codec damage")
-@_setting("seed", int, "Of weights, crops and augmentation")
-@_setting("validate_every", click.IntRange(1), "Steps between validations")
-@_setting("checkpoint_every", click.IntRange(1), "Steps between checkpoints")
-@_setting("threads", click.IntRange(0), "CPU threads, 0: torch's choice")
-@click.option("--loss", type=click.Choice(LOSSES), help=f"Pixel loss [{_DEFAULTS['loss']}].")
-@click.option("--bf16/--no-bf16", default=None, help="Autocast [where the processor has it].")
-@click.option("--json", "as_json", is_flag=True, help="Reports as JSON lines on stdout.")
+@click.argument("folder", metavar="CLIPS", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Files to write, without suffix.")
+@click.option("--run", type=click.Path(path_type=Path), help="Folder for crops, checkpoints and log [OUTPUT.run].")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+@click.option("--start-from", type=click.Path(exists=True, path_type=Path), help="Checkpoint to start from.")
+@_setting("unshuffle", "1: full, 2: half resolution inside.", type=click.IntRange(1, 2))
+@_setting("channels", "Width of the network.", type=click.IntRange(1))
+@_setting("body", "Layers between first and last.", type=click.IntRange(0))
+@_setting("expand", "Training width of a block, in channels.", type=click.IntRange(1))
+@_setting("iterations", "Optimiser steps.", type=click.IntRange(1))
+@_setting("batch", "Crops per step.", type=click.IntRange(1))
+@_setting("patch", "Side of the low-resolution crop.", type=click.IntRange(16, 96))
+@_setting("learning_rate", "Adam's, at its highest.", type=float)
+@_setting("loss", "Distance from the true picture.", type=click.Choice(LOSSES))
+@_setting("ema", "Decay of the averaged weights.", type=float)
+@_setting("clean", "Share of crops that saw no codec.", type=click.FloatRange(0, 1))
+@_setting("seed", "Of weights, crops, augmentation.", type=int)
+@_setting("validate_every", "Steps between validations.", type=click.IntRange(1))
+@_setting("checkpoint_every", "Steps between checkpoints.", type=click.IntRange(1))
+@_setting("threads", "CPU threads [torch's choice].", type=click.IntRange(0))
+@click.option("--bf16/--no-bf16", default=None, help="bf16 convolutions [where the processor has them].")
+@click.option("-q", "--quiet", is_flag=True, help="Only the result.")
 def train(
-    material: Path,
-    run: Path,
-    cache: Path | None,
+    folder: Path,
+    output: Path,
+    run: Path | None,
     resume: bool,
     start_from: Path | None,
-    as_json: bool,
-    **given: Any,
-) -> None:
-    """Train a network on the pictures and clips in FOLDER; checkpoints and the log go to RUN."""
-    config = TrainConfig(**{name: value for name, value in given.items() if value is not None})
-    try:
-        from upscale.train import dataset, loop
-    except ImportError as error:
-        raise BackendError(f"{error.name} is missing: pip install 'upscale[train]'") from error
-    cache = cache or run / "crops"
-    dataset.build(material, cache, seed=config.seed, on_source=_skipped)
-    best = loop.fidelity(
-        cache, run, config, resume=resume, start_from=start_from, on_progress=_json if as_json else _line
+    quiet: bool,
+    **settings: Any,
+) -> int:
+    """Train a tiny upscaler on the folder CLIPS of videos and pictures.
+
+    Writes OUTPUT.safetensors, OUTPUT.onnx, OUTPUT.tflite and OUTPUT_int8.tflite; `upscale IN
+    --model OUTPUT.onnx` uses it. The last line on stdout is a JSON object with the scores.
+    """
+    from upscale.train.job import Callbacks
+    from upscale.train.job import train as run_training
+
+    began = time.time()
+
+    def on_source(done: int, total: int, name: str, error: str | None) -> None:
+        if error:
+            click.echo(f"upscale: {name}: skipped: {error}", err=True)
+        elif not quiet and (done % 20 == 0 or done == total):
+            click.echo(f"crops: {done}/{total} files", err=True)
+
+    def on_progress(progress: Progress) -> None:
+        if not quiet and (progress.step % 1000 == 0 or progress.scores):
+            click.echo(_line(progress, began), err=True)
+
+    exported = run_training(
+        folder, output, TrainConfig(**settings), Callbacks(on_source, on_progress),
+        run=run, resume=resume, start_from=start_from,
+    )  # fmt: skip
+    facts = exported.facts
+    files = {kind: str(path) for kind in exported.files.sha256 if (path := exported.files.path(kind))}
+    click.echo(
+        json.dumps({"files": files, "psnr": facts["best"], "step": facts["step"], "hours": facts["seconds"] / 3600,
+                    "settings": asdict(TrainConfig(**facts["config"]))})
+    )  # fmt: skip
+    return 0
+
+
+def _line(progress: Progress, began: float) -> str:
+    left = (progress.iterations - progress.step) / max(progress.steps_per_second, 1e-6)
+    text = (
+        f"step {progress.step}/{progress.iterations}  loss {progress.loss:.5f}  "
+        f"{progress.steps_per_second:.1f} it/s  {(time.time() - began) / 60:.0f} min  ETA {left / 60:.0f} min"
     )
-    say(f"best checkpoint: {best}")
-
-
-def _skipped(done: int, total: int, name: str, error: str | None) -> None:
-    if error is not None:
-        say(f"skipped: {error}", name)
-    elif done % 20 == 0 or done == total:
-        say(f"{done} of {total} sources cut into crops")
-
-
-def _line(progress: Progress) -> None:
-    scores = f", {progress.scores}" if progress.scores is not None else ""
-    if progress.scores is not None or progress.step % 1000 == 0:
-        say(
-            f"step {progress.step}/{progress.iterations}: loss {progress.loss:.5f}, "
-            f"{progress.steps_per_second:.1f} steps/s{scores}"
-        )
-
-
-def _json(progress: Progress) -> None:
-    from dataclasses import asdict
-
-    print(json.dumps({"event": "progress"} | asdict(progress)), file=sys.stdout, flush=True)
+    if progress.scores:
+        detail = ", ".join(f"{name} {value:.2f}" for name, value in progress.scores.psnr.items())
+        text += f"\n  held out: {progress.scores.mean:.3f} dB ({detail})"
+    return text
