@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,10 +26,12 @@ class Generator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1, H, W) luma in 0…1 → (N, 1, 2H, 2W), not clipped; H and W multiples of `unshuffle`."""
-        return run_layers(x, self.config, self.anchor, self.convs)
+        return run_layers(x, self.config, self.anchor, list(self.convs))
 
 
-def run_layers(x: Tensor, config: GeneratorConfig, anchor: Tensor, convs: nn.ModuleList) -> Tensor:
+def run_layers(
+    x: Tensor, config: GeneratorConfig, anchor: Tensor, convs: Sequence[Callable[[Tensor], Tensor]]
+) -> Tensor:
     """The forward pass shared by the folded network and its wider training form."""
     u = config.unshuffle
     start = F.pixel_unshuffle(x, u) if u > 1 else x

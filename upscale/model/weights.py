@@ -1,0 +1,180 @@
+"""Finding, checking and reading weights files.
+
+A bundled model is a line of `weights/models.json`, which holds every file's SHA-256. A user's own
+model is any one file: its format, size and header are checked before a runtime sees it. Formats
+that can execute code when read (pickles: .pth, .pt, .ckpt) are refused unopened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from upscale.errors import ModelError, UsageError
+from upscale.model.config import GeneratorConfig
+
+if TYPE_CHECKING:
+    from upscale.model.generator import Generator
+
+#: File kinds of one model, in the order in which they are listed.
+KINDS = ("safetensors", "onnx", "tflite", "tflite_int8")
+#: No honest model of this family comes near; larger files are refused unread.
+MAX_BYTES = 64 * 2**20
+PICKLES = {".pth", ".pt", ".ckpt", ".pkl", ".pickle", ".bin"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """One model and where its files lie; a missing format is None.
+
+    Attributes:
+        config: the generator's shape, None for a foreign ONNX or TFLite file that does not say.
+        sha256: of each present file, by kind.
+    """
+
+    name: str
+    config: GeneratorConfig | None = None
+    safetensors: Path | None = None
+    onnx: Path | None = None
+    tflite: Path | None = None
+    tflite_int8: Path | None = None
+    sha256: dict[str, str] = field(default_factory=dict)
+
+    def path(self, kind: str) -> Path | None:
+        """The file of one of `KINDS`."""
+        found = getattr(self, kind)
+        assert found is None or isinstance(found, Path)
+        return found
+
+
+def weights_folder() -> Path:
+    """The folder with `models.json`: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "_weights"
+    return installed if installed.is_dir() else package.parent / "weights"
+
+
+def bundled() -> dict[str, dict[str, Any]]:
+    """`models.json`: {name: {"summary", "config", "files": {kind: {"name", "sha256"}}}}, the default first.
+
+    Raises:
+        ModelError: the package was installed without its weights.
+    """
+    index = weights_folder() / "models.json"
+    try:
+        models = json.loads(index.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise ModelError(f"the bundled models cannot be read: {e}", path=str(index)) from e
+    assert isinstance(models, dict)
+    return models
+
+
+def find_model(name_or_path: str | None = None) -> ModelFiles:
+    """A bundled model by name (None is the default one), or a user's weights file by path.
+
+    Raises:
+        UsageError: no such name or file, or a pickle.
+        ModelError: damaged, altered, too large, or refers to data outside itself.
+    """
+    models = bundled()
+    if name_or_path is None:
+        name_or_path = next(iter(models))
+    if name_or_path in models:
+        return _bundled_model(name_or_path, models[name_or_path])
+    path = Path(name_or_path)
+    if path.suffix.lower() in PICKLES:
+        raise UsageError(
+            "pickled weights can run code and are never opened; use .safetensors, .onnx or .tflite", path=str(path)
+        )
+    if not path.is_file():
+        known = ", ".join(models)
+        raise UsageError(f"no such model; bundled are {known}; or name a .safetensors, .onnx or .tflite file",
+                         path=name_or_path)  # fmt: skip
+    return _user_model(path)
+
+
+def _bundled_model(name: str, entry: dict[str, Any]) -> ModelFiles:
+    folder = weights_folder()
+    paths: dict[str, Path] = {}
+    hashes: dict[str, str] = {}
+    for kind, file in entry["files"].items():
+        path = folder / file["name"]
+        hashes[kind] = _sha256(path)
+        if hashes[kind] != file["sha256"]:
+            raise ModelError("not the file that was released: its SHA-256 differs", path=str(path))
+        paths[kind] = path
+    return ModelFiles(name, GeneratorConfig.from_json(json.dumps(entry["config"])), sha256=hashes, **paths)
+
+
+def _user_model(path: Path) -> ModelFiles:
+    suffix = path.suffix.lower()
+    digest = _sha256(path)
+    if suffix == ".safetensors":
+        config, _ = read_header(path)
+        return ModelFiles(path.stem, config, safetensors=path, sha256={"safetensors": digest})
+    if suffix == ".onnx":
+        return ModelFiles(path.stem, None, onnx=path, sha256={"onnx": digest})
+    if suffix == ".tflite":
+        return ModelFiles(path.stem, None, tflite=path, sha256={"tflite": digest})
+    raise UsageError("not a weights file: .safetensors, .onnx or .tflite", path=str(path))
+
+
+def _sha256(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ModelError(f"larger than {MAX_BYTES >> 20} MB: not a model of this family", path=str(path))
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as e:
+        raise ModelError(e.strerror or str(e), path=str(path)) from e
+
+
+def read_header(path: Path) -> tuple[GeneratorConfig, dict[str, str]]:
+    """Configuration and all metadata of a safetensors file, without any library.
+
+    Raises:
+        ModelError: not a safetensors file of this project.
+    """
+    try:
+        with path.open("rb") as f:
+            (length,) = struct.unpack("<Q", f.read(8))
+            if length > 1 << 20:
+                raise ModelError("not a safetensors file: its header is too long", path=str(path))
+            metadata = json.loads(f.read(length)).get("__metadata__", {})
+    except (OSError, struct.error, ValueError, AttributeError) as e:
+        raise ModelError("not a safetensors file", path=str(path)) from e
+    if "config" not in metadata:
+        raise ModelError("a safetensors file without this project's configuration", path=str(path))
+    return GeneratorConfig.from_json(metadata["config"]), metadata
+
+
+def load_generator(files: ModelFiles) -> Generator:
+    """The folded network in eval mode, on the CPU, float32.
+
+    Raises:
+        ModelError: no safetensors file, damaged, of another shape, or not finite.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from upscale.model.generator import Generator
+
+    path = files.safetensors
+    if path is None or files.config is None:
+        raise ModelError("the torch backend needs a .safetensors file", path=files.name)
+    try:
+        tensors = load(path.read_bytes())
+    except (SafetensorError, OSError) as e:
+        raise ModelError(f"damaged weights file: {e}", path=str(path)) from e
+    network = Generator(files.config)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as e:
+        raise ModelError("the weights do not fit the configuration in the header", path=str(path)) from e
+    if not all(torch.isfinite(t).all() for t in tensors.values()):
+        raise ModelError("the weights are not all finite numbers", path=str(path))
+    return network.eval()

@@ -1,0 +1,94 @@
+"""From a checkpoint to the files that every runtime reads."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from upscale.errors import TrainError
+from upscale.model.config import GeneratorConfig
+from upscale.model.export_onnx import export_onnx
+from upscale.model.export_tflite import export_tflite
+from upscale.model.generator import Generator
+from upscale.model.quantize import quantize_int8
+from upscale.model.weights import KINDS, ModelFiles
+from upscale.train import checkpoint, dataset
+from upscale.train.reparam import TrainableGenerator
+
+SUFFIXES = dict(zip(KINDS, (".safetensors", ".onnx", ".tflite", "_int8.tflite"), strict=True))
+#: Degraded held-out crops that set the ranges of the int8 file, stitched into larger pictures.
+CALIBRATION = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """`files` of one export and the `facts` (step, settings, seconds, best score) of its training."""
+
+    files: ModelFiles
+    facts: dict[str, Any]
+
+
+def fold_checkpoint(path: Path) -> tuple[Generator, dict[str, Any]]:
+    """The averaged weights of a checkpoint as the plain network, and the checkpoint's facts.
+
+    Raises:
+        TrainError: the file is damaged.
+    """
+    facts = checkpoint.read_facts(path)
+    settings = facts["config"]
+    shape = GeneratorConfig(settings["unshuffle"], settings["channels"], settings["body"])
+    model = TrainableGenerator(shape, settings["expand"])
+    ema = copy.deepcopy(model)
+    checkpoint.load(path, model=model, ema=ema, optimizer=torch.optim.Adam(model.parameters()))
+    return ema.fold(), facts
+
+
+def export(path: Path, prefix: Path, cache: Path) -> Exported:
+    """Write PREFIX.safetensors, .onnx, .tflite and _int8.tflite from a checkpoint.
+
+    Args:
+        prefix: path without suffix; its folder is made.
+        cache: crops, for the ranges of the int8 file.
+
+    Raises:
+        TrainError: the checkpoint is damaged.
+        ModelError, BackendError: an exporter's package is missing or failed.
+    """
+    network, facts = fold_checkpoint(path)
+    config = network.config
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    paths = {kind: prefix.with_name(prefix.name + suffix) for kind, suffix in SUFFIXES.items()}
+    tensors = {k: v.contiguous() for k, v in network.state_dict().items()}
+    metadata = {"config": config.to_json(), "training": json.dumps(facts["config"] | {"step": facts["step"]})}
+    part = paths["safetensors"].with_name(f".{prefix.name}.part")
+    save_file(tensors, part, metadata=metadata)
+    os.replace(part, paths["safetensors"])
+    arrays = {k: v.numpy() for k, v in tensors.items()}
+    export_onnx(config, arrays, paths["onnx"], metadata)
+    export_tflite(config, arrays, paths["tflite"], metadata)
+    quantize_int8(paths["tflite"], paths["tflite_int8"], calibration_pictures(cache))
+    hashes = {kind: hashlib.sha256(p.read_bytes()).hexdigest() for kind, p in paths.items()}
+    return Exported(ModelFiles(prefix.name, config, sha256=hashes, **paths), facts)
+
+
+def calibration_pictures(cache: Path) -> list[np.ndarray]:
+    """Real degraded luma, (H, W) uint8: held-out crops of every degradation, four to a picture."""
+    _, held_out = dataset.load(cache)
+    if len(held_out) < 4:
+        raise TrainError("too few held-out crops to calibrate the int8 file")
+    chosen = np.linspace(0, len(held_out) - 4, CALIBRATION).astype(int)
+    versions = len(dataset.VERSIONS)
+    pictures = []
+    for index, at in enumerate(chosen):
+        four = held_out.degraded[at : at + 4, index % versions]
+        pictures.append(np.concatenate([np.concatenate(four[:2], 1), np.concatenate(four[2:], 1)], 0))
+    return pictures
