@@ -1,0 +1,122 @@
+"""Timestamps: one strictly increasing clock for frames, one common origin for all streams."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from upscale.errors import UsageError
+
+#: Demuxers whose clock starts anywhere: all timestamps are moved so that the first one is zero.
+ARBITRARY_ORIGIN = frozenset({"mpegts", "mpeg", "mpegvideo", "flv", "live_flv", "asf", "rm", "wtv"})
+
+
+class FrameClock:
+    """Gives every frame a timestamp that is later than the last one's, and a duration.
+
+    Attributes:
+        adjusted: number of frames whose timestamp was a duplicate or ran backwards.
+        invented: number of frames that had none.
+    """
+
+    def __init__(self, time_base: Fraction, rate: Fraction | None) -> None:
+        """
+        Args:
+            time_base: of the stream; all times are counted in it.
+            rate: frames per second, for what the stream does not say; None or 0 counts as 25.
+        """
+        self.adjusted = 0
+        self.invented = 0
+        self._step = 1 / (rate or Fraction(25)) / time_base
+        self._anchor = Fraction(0)  # time from which frames without a timestamp are counted
+        self._since_anchor = 0
+        self._last: int | None = None
+
+    def assign(self, pts: int | None, duration: int | None) -> tuple[int, int]:
+        """(pts, duration) in ticks for the next frame in display order."""
+        if pts is None:
+            self.invented += 1
+            pts = round(self._anchor + self._since_anchor * self._step)
+            self._since_anchor += 1
+        else:
+            self._anchor, self._since_anchor = Fraction(pts), 1
+        if self._last is not None and pts <= self._last:
+            self.adjusted += 1
+            pts = self._last + 1
+        self._last = pts
+        return pts, duration if duration and duration > 0 else max(1, round(self._step))
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The part of the input that is kept, and the one offset that all its timestamps are moved by.
+
+    Attributes:
+        offset: seconds subtracted from every timestamp of every stream and chapter.
+        begin: first second that is kept, on the input's clock; None keeps all.
+        end: second at which to stop, on the input's clock; None goes to the end.
+    """
+
+    offset: Fraction
+    begin: Fraction | None
+    end: Fraction | None
+
+    @classmethod
+    def make(
+        cls, format_name: str, origin: Fraction, start: float | None, stop: float | None
+    ) -> Timeline:
+        """
+        Args:
+            format_name: demuxer, which tells whether its clock's origin means anything.
+            origin: the container's first timestamp in seconds.
+            start, stop: seconds from the input's beginning, as the user gave them.
+
+        Raises:
+            UsageError: negative, or stop is not after start.
+        """
+        for name, value in (("start", start), ("stop", stop)):
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise UsageError(f"{name} must be a time in seconds, not {value:g}")
+        if stop is not None and stop <= (start or 0.0):
+            raise UsageError(f"stop ({stop:g} s) must be later than start ({start or 0.0:g} s)")
+        begin = None if start is None else origin + _exact(start)
+        end = None if stop is None else origin + _exact(stop)
+        if begin is not None:
+            return cls(begin, begin, end)
+        return cls(origin if format_name in ARBITRARY_ORIGIN else Fraction(0), None, end)
+
+    def shift(self, ticks: int, time_base: Fraction) -> int:
+        """A timestamp on the output's clock, in the same time base."""
+        return ticks - round(self.offset / time_base)
+
+    def before(self, ticks: int, time_base: Fraction) -> bool:
+        """Whether a timestamp of the input lies before the kept part."""
+        return self.begin is not None and ticks * time_base < self.begin
+
+    def after(self, ticks: int, time_base: Fraction) -> bool:
+        """Whether a timestamp of the input lies behind the kept part."""
+        return self.end is not None and ticks * time_base >= self.end
+
+    def chapters(self, chapters: list[dict]) -> list[dict]:
+        """Chapters moved to the output's clock; cut, or left out, where they leave the kept part."""
+        kept = []
+        for chapter in chapters:
+            base = Fraction(chapter["time_base"])
+            start, end = chapter["start"], chapter["end"]
+            if self.begin is not None:
+                if end * base <= self.begin:
+                    continue
+                start = max(start, math.ceil(self.begin / base))
+            if self.end is not None:
+                if start * base >= self.end:
+                    continue
+                end = min(end, math.floor(self.end / base))
+            start, end = self.shift(start, base), self.shift(end, base)
+            kept.append({**chapter, "start": max(start, 0), "end": max(end, 0)})
+        return kept
+
+
+def _exact(seconds: float) -> Fraction:
+    """Seconds as typed: 0.1 is a tenth, not its binary neighbour."""
+    return Fraction(repr(float(seconds)))

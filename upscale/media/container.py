@@ -1,0 +1,169 @@
+"""Opening inputs safely, and turning FFmpeg's errors into ours.
+
+An input is one local file, or standard input: no network, no playlists that name further files, no
+exotic decoders, no picture beyond `MAX_PIXELS`. The limits are given twice, to the demuxer (for its
+own probing) and to every decoder, because FFmpeg does not hand them from one to the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import av
+import av.logging
+
+from upscale.errors import MediaError, UsageError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.stream import Stream
+
+#: Path that stands for standard input.
+STDIN = "-"
+
+#: Largest picture that is decoded (8192 x 8192): a 31 kB PNG can claim 256 Mpx.
+MAX_PIXELS = 8192 * 8192
+
+#: Demuxers that read one still picture.
+STILL_FORMATS = frozenset(
+    {"image2", "png_pipe", "jpeg_pipe", "jpegls_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "gif_pipe"}
+    | {"j2k_pipe", "ppm_pipe", "pgm_pipe", "jpegxl_pipe", "qoi_pipe"}
+)
+
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,ogg,asf,mxf,nut,gif,apng,"
+    "h264,hevc,vvc,av1,obu,m4v,h261,h263,vc1,ivf,mjpeg,dv,rm,wtv,yuv4mpegpipe,"
+    # No video in these, but "no video stream" is a better answer than "not a supported format".
+    "wav,mp3,aac,ac3,eac3,dts,flac,ape,tta,wv,aiff,caf,w64,au,amr,srt,ass,webvtt,"
+) + ",".join(sorted(STILL_FORMATS))
+
+_CODECS = ",".join(
+    (
+        # Video, and the pictures that cover art is made of.
+        "h264,hevc,vvc,av1,libdav1d,vp8,vp9,libvpx,libvpx-vp9,vp6,vp6a,vp6f,mpeg1video,mpeg2video,mpegvideo,"
+        "mpeg4,msmpeg4,msmpeg4v1,msmpeg4v2,wmv1,wmv2,wmv3,vc1,h261,h263,h263i,h263p,flv,theora,vp3,dirac,"
+        "prores,dnxhd,cfhd,dvvideo,mjpeg,mjpegb,jpeg2000,ffv1,ffvhuff,huffyuv,utvideo,rawvideo,v210,v308,v408,"
+        "v410,yuv4,r210,qtrle,svq1,svq3,cinepak,indeo3,indeo5,rv10,rv20,rv30,rv40,msvideo1,msrle,flashsv,"
+        "gif,apng,png,bmp,tiff,webp,zmbv,cscd,rpza,smc,snow,cavs,hap,wrapped_avframe",
+        # Audio: only its parameters are read.
+        "aac,aac_latm,ac3,eac3,dca,truehd,mlp,mp1,mp1float,mp2,mp2float,mp3,mp3float,opus,libopus,vorbis,flac,"
+        "alac,ape,tta,wavpack,wmav1,wmav2,wmapro,wmalossless,wmavoice,amrnb,amrwb,libopencore_amrnb,"
+        "libopencore_amrwb,gsm,gsm_ms,speex,cook,sipr,ra_144,ra_288,nellymoser,adpcm_ms,adpcm_ima_wav,"
+        "adpcm_ima_qt,adpcm_swf,adpcm_yamaha,pcm_alaw,pcm_mulaw,pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,pcm_s24le,"
+        "pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,pcm_f64le,pcm_f64be,pcm_bluray,pcm_dvd,s302m,"
+        "g722,g726,qdm2,qcelp,atrac3,atrac3p",
+        # Subtitles.
+        "ass,ssa,subrip,srt,mov_text,webvtt,text,dvbsub,dvdsub,pgssub,xsub,sami,microdvd,cc_dec",
+    )
+)
+
+#: FFmpeg's wording of what happens to files outside the whitelists, and ours.
+_REASONS = {
+    "Format not on whitelist": "not a supported kind of file",
+    "not on whitelist": "the codec is not on the list of those that are decoded",
+    "max pixel count": f"the picture has more than {MAX_PIXELS} pixels",
+}
+
+
+@contextlib.contextmanager
+def ffmpeg_reasons() -> Iterator[None]:
+    """Make FFmpeg's exceptions carry the real reason (``e.log``) while the block runs."""
+    # Without a handler, Python's last resort would print every line of FFmpeg's log to stderr.
+    logger = logging.getLogger("libav")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        yield
+    finally:
+        av.logging.set_level(before)
+
+
+def reason(error: BaseException) -> str:
+    """One line that says why FFmpeg (or the system) refused."""
+    log = getattr(error, "log", None)
+    text = ""
+    if isinstance(log, tuple) and log:
+        text = str(log[-1]).strip().splitlines()[0] if str(log[-1]).strip() else ""
+    text = text or str(getattr(error, "strerror", None) or "") or str(error) or type(error).__name__
+    for theirs, ours in _REASONS.items():
+        if theirs in text:
+            return ours
+    # Names of files and tags reach these texts: no control characters on anybody's terminal.
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text.rstrip(".") or type(error).__name__
+
+
+def media_error(error: BaseException, path: str | None = None) -> MediaError:
+    """Translate an exception of PyAV or the system."""
+    return MediaError(reason(error), path=path)
+
+
+def check_input(path: str) -> None:
+    """Refuse what is not a readable regular file (a FIFO without a writer would block for ever).
+
+    Raises:
+        UsageError: a directory, a FIFO, a device or a socket.
+        MediaError: missing, unreadable, or a broken link.
+    """
+    if path == STDIN:
+        if sys.stdin is None or getattr(sys.stdin, "closed", False):
+            raise UsageError("standard input is closed")
+        return
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        raise MediaError(getattr(error, "strerror", None) or str(error), path=path) from None
+    if stat.S_ISDIR(mode):
+        raise UsageError("is a directory", path=path)
+    if not stat.S_ISREG(mode):
+        raise UsageError("not a regular file", path=path)
+
+
+def open_input(path: str) -> InputContainer:
+    """Open a local file, or standard input ("-"), with every limit in place.
+
+    Raises:
+        UsageError: not a regular file, or a still picture.
+        MediaError: FFmpeg cannot read it; the message is FFmpeg's own reason.
+    """
+    check_input(path)
+    stdin = path == STDIN
+    options = {
+        "protocol_whitelist": "pipe" if stdin else "file",
+        "format_whitelist": _FORMATS,
+        "codec_whitelist": _CODECS,
+        "max_pixels": str(MAX_PIXELS),
+    }
+    # "file:" keeps names such as "concat:x" or "http:x" from being taken for protocols.
+    url = "pipe:0" if stdin else "file:" + path
+    with ffmpeg_reasons():
+        try:
+            container = av.open(url, options=options)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise media_error(error, path) from None
+    if container.format.name in STILL_FORMATS:
+        container.close()
+        raise UsageError("a still picture, not a video", path=path)
+    for stream in container.streams:
+        limit_decoder(stream)
+    return container
+
+
+def limit_decoder(stream: Stream) -> None:
+    """Put the limits on a stream's decoder; must run before its first packet is decoded."""
+    context = stream.codec_context
+    if context is None:  # unknown codec
+        return
+    context.options = {"max_pixels": str(MAX_PIXELS), "codec_whitelist": _CODECS}
+    if stream.type == "video":
+        # Where the stream says nothing, 4:2:0 chroma is sited as MPEG-2, H.264 and HEVC do. Decoders
+        # that know better (MPEG-1, JPEG: centre; an explicit tag) overwrite it.
+        context.options = {**context.options, "chroma_sample_location": "left"}

@@ -1,0 +1,339 @@
+"""The input of a job: frames ready for the network, and the packets of every other stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import av
+
+from upscale.errors import UsageError
+from upscale.media.clock import FrameClock, Timeline
+from upscale.media.container import STDIN
+from upscale.media.convert import ColorTags, Converter
+from upscale.media.deinterlace import MIN_HEIGHT, MIN_WIDTH, Deinterlacer
+from upscale.media.probe import MediaInfo, VideoInfo, container_says_interlaced, describe
+from upscale.media.reader import Reader, is_cover
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.stream import Stream
+
+#: A part that begins later than this is sought to, in formats where that is exact.
+SEEK_FROM, SEEK_MARGIN = Fraction(20), Fraction(10)
+SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+
+#: Seconds read beyond the end of the part: packets are interleaved only roughly.
+INTERLEAVE = Fraction(2)
+
+_INTERLACED_REFUSED = "interlaced: it must be deinterlaced first (without --keep-interlaced it is done)"
+
+
+@dataclass(slots=True)
+class SourceStats:
+    """Counts and times of a source, complete when it has been iterated to its end.
+
+    Attributes:
+        frames: delivered.
+        decode_errors: packets that could not be decoded.
+        corrupt_frames: frames that the decoder marked as damaged.
+        adjusted_timestamps: duplicate or backward timestamps that were moved.
+        expected_frames: what the container promised; 0 if it did not, or only a part was read.
+        video_end: end of the last frame in seconds on the output's clock.
+        missing_seconds: how much earlier all packets ended than the container promised.
+    """
+
+    frames: int = 0
+    decode_errors: int = 0
+    corrupt_frames: int = 0
+    adjusted_timestamps: int = 0
+    expected_frames: int = 0
+    video_end: float = 0.0
+    missing_seconds: float = 0.0
+
+    def damage(self) -> list[str]:
+        """What was wrong with the input, in words; empty if nothing was."""
+        found = []
+        if self.frames < self.expected_frames:
+            found.append(f"{self.frames} of {self.expected_frames} frames")
+        elif self.missing_seconds:
+            found.append(f"ends {self.missing_seconds:.1f} s early")
+        if self.decode_errors:
+            found.append(f"{self.decode_errors} decode errors")
+        if self.corrupt_frames:
+            found.append(f"{self.corrupt_frames} damaged frames")
+        return found
+
+
+class Source:
+    """Reads an input once, in constant memory; a context manager.
+
+    Iterating gives `av.VideoFrame` (display order, of constant size and `frame_format`, deinterlaced,
+    tagged, with strictly increasing pts) and `av.Packet` of the selected streams, about as they are
+    interleaved in the file. All timestamps are moved by one common offset, which is zero unless the
+    format's clock has an arbitrary origin or a part was asked for.
+
+    Attributes:
+        info: description of the input, on its own clock.
+        container, video: PyAV's objects.
+        chapters: on the output's clock, cut to the part.
+        frame_format: pixel format of the frames.
+        notes: what was changed, for people.
+        clip_duration: seconds that will come out; None if unknown.
+        estimated_frames: for progress; 0 if unknown.
+        stats: counts so far.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        start: float | None = None,
+        stop: float | None = None,
+        keep_interlaced: bool = False,
+        audio: bool = True,
+        subtitles: bool = True,
+    ) -> None:
+        """Open and decode the first frames.
+
+        Args:
+            path: file name, or "-" for standard input.
+            start, stop: part to keep, in seconds from the input's beginning. Video is cut at frames,
+                audio at packets; subtitles that are on screen at `start` are kept.
+            keep_interlaced: refuse interlaced input instead of deinterlacing it.
+            audio, subtitles: False leaves them out.
+
+        Raises:
+            UsageError: not a video file; interlaced with `keep_interlaced`; a part that does not exist.
+            MediaError: cannot be read, has no video, or none of it decodes.
+        """
+        self.notes: list[str] = []
+        self.stats = SourceStats()
+        self._reader = Reader(path)
+        try:
+            self.info: MediaInfo = describe(self._reader)
+            self._setup(start, stop, keep_interlaced)
+        except BaseException:
+            self._reader.close()
+            raise
+        self._left_out = {kind for kind, keep in (("audio", audio), ("subtitle", subtitles)) if not keep}
+        self._selected = {s.index for s in self.streams_to_copy()}
+
+    def _setup(self, start: float | None, stop: float | None, keep_interlaced: bool) -> None:
+        origin = self.container.start_time
+        self._timeline = Timeline.make(
+            self.info.format, Fraction(origin or 0, av.time_base), start, stop
+        )
+        duration = self.info.duration
+        if start is not None and duration is not None and start >= duration:
+            raise UsageError(f"start ({start:g} s) is behind the end ({duration:.3f} s)")
+        self.clip_duration = _clip_duration(duration, start, stop)
+        self._whole = start is None and stop is None
+        self.chapters: list[dict[str, Any]] = self._timeline.chapters(self.info.chapters)
+        video = self.info_video
+        tags = ColorTags(
+            color_range=video.color_range, primaries=video.primaries, trc=video.trc, matrix=video.matrix
+        )
+        self._converter = Converter(self._reader.first[0], tags)
+        self.frame_format: str = self._converter.format
+        self._clock = FrameClock(self._reader.time_base, video.rate)
+        self._keep_interlaced = keep_interlaced
+        self._deinterlacer: Deinterlacer | None = None
+        self._size_noted = False
+        if video.interlaced:
+            self._interlaced_found(self._reader.first[0])
+        if video.has_alpha or self.video.metadata.get("alpha_mode") == "1":
+            self.notes.append("transparency is dropped")
+        self._seek_to_part()
+
+    @property
+    def container(self) -> InputContainer:
+        return self._reader.container
+
+    @property
+    def video(self) -> av.VideoStream:
+        return self._reader.video
+
+    @property
+    def info_video(self) -> VideoInfo:
+        """The description of the chosen video stream."""
+        assert self.info.video is not None
+        return self.info.video
+
+    @property
+    def estimated_frames(self) -> int:
+        """Frames that will come out, as far as the container tells; 0 if it does not."""
+        video = self.info_video
+        if self._whole and video.frames:
+            return video.frames
+        seconds = self.clip_duration or video.duration
+        return round(seconds * float(video.rate)) if seconds and video.rate else 0
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the input. Read what you need of `container` before."""
+        self._reader.close()
+
+    def streams_to_copy(self) -> list[Stream]:
+        """All streams but the chosen video, without the kinds that were left out."""
+        return [
+            s
+            for s in self.container.streams
+            if s.index != self.video.index and s.type not in self._left_out
+        ]
+
+    def select(self, indices: set[int]) -> None:
+        """Deliver the packets of these streams only; call before iterating."""
+        self._selected = {s.index for s in self.streams_to_copy()} & set(indices)
+
+    def attached_picture(self, index: int) -> bytes | None:
+        """The picture of a cover stream, as stored; None if the file has not given it (yet)."""
+        return self._reader.covers.get(index)
+
+    def __iter__(self) -> Iterator[av.VideoFrame | av.Packet[Any]]:
+        """See the class; can be iterated once."""
+        timeline, base = self._timeline, self._reader.time_base
+        video_done = False
+        for item in self._reader:
+            if isinstance(item, av.VideoFrame):
+                pts, duration = self._clock.assign(_timestamp(item), item.duration)
+                if timeline.after(pts, base):
+                    video_done = True
+                elif not timeline.before(pts, base):
+                    yield from self._frame(item, pts, duration)
+            elif item.stream_index in self._selected:
+                packet = self._packet(item)
+                if packet is not None:
+                    yield packet
+            if video_done and self._beyond(item):
+                break
+        if self._deinterlacer is not None:
+            for frame in self._deinterlacer.flush():
+                yield self._delivered(frame)
+        self._finish_stats()
+
+    def _frame(self, frame: av.VideoFrame, pts: int, duration: int) -> Iterator[av.VideoFrame]:
+        base = self._reader.time_base
+        if self._timeline.end is not None:
+            duration = max(1, min(duration, int(self._timeline.end / base) - pts))
+        frame.pts, frame.time_base, frame.duration = self._timeline.shift(pts, base), base, duration
+        if (frame.width, frame.height) != (self._converter.width, self._converter.height):
+            self._note_size(frame)
+        if frame.interlaced_frame and self._deinterlacer is None:
+            self._interlaced_found(frame)
+        frame = self._converter(frame)
+        if self._deinterlacer is None:
+            yield self._delivered(frame)
+        else:
+            for ready in self._deinterlacer.push(frame):
+                yield self._delivered(self._converter(ready))
+
+    def _delivered(self, frame: av.VideoFrame) -> av.VideoFrame:
+        self.stats.frames += 1
+        self.stats.video_end = float(((frame.pts or 0) + frame.duration) * self._reader.time_base)
+        self._copy_counts()
+        return frame
+
+    def _packet(self, packet: av.Packet[Any]) -> av.Packet[Any] | None:
+        """The packet on the output's clock; None if it lies outside the kept part or is hidden."""
+        timeline = self._timeline
+        kind = packet.stream.type
+        if is_cover(packet.stream) or not packet.time_base:
+            return packet
+        if packet.is_discard and kind != "audio":
+            return None
+        base = Fraction(packet.time_base)
+        at = packet.pts if packet.pts is not None else packet.dts
+        if at is None:
+            return packet if self._whole else None
+        if timeline.after(at, base):
+            return None
+        if timeline.before(at, base):
+            end = at + (packet.duration or 0)
+            if kind != "subtitle" or timeline.before(end, base) or end == at:
+                return None
+            # On screen when the part begins: shown from its first moment on.
+            assert timeline.begin is not None
+            at = -int(-timeline.begin // base)
+            packet.pts = packet.dts = at
+            packet.duration = max(1, end - at)
+        if packet.pts is not None:
+            packet.pts = timeline.shift(packet.pts, base)
+        if packet.dts is not None:
+            packet.dts = timeline.shift(packet.dts, base)
+        return packet
+
+    def _beyond(self, item: av.VideoFrame | av.Packet[Any]) -> bool:
+        """Whether reading has come far enough behind the part's end to stop."""
+        at = item.pts if item.pts is not None else item.dts
+        end = self._timeline.end
+        if at is None or end is None or not item.time_base:
+            return False
+        return bool(at * Fraction(item.time_base) > end + INTERLEAVE)
+
+    def _interlaced_found(self, frame: av.VideoFrame) -> None:
+        if self._keep_interlaced:
+            raise UsageError(_INTERLACED_REFUSED)
+        if frame.width < MIN_WIDTH or frame.height < MIN_HEIGHT:
+            return
+        first = self._converter(frame) if frame is not self._reader.first[0] else None
+        model = first or _blank_like(self._converter)
+        self._deinterlacer = Deinterlacer(model, every_frame=container_says_interlaced(self._reader))
+        self.notes.append("interlaced: deinterlaced with bwdif, frame rate kept")
+
+    def _note_size(self, frame: av.VideoFrame) -> None:
+        if not self._size_noted:
+            self._size_noted = True
+            size = f"{self._converter.width}x{self._converter.height}"
+            self.notes.append(f"the picture changes to {frame.width}x{frame.height}: scaled to {size}")
+
+    def _seek_to_part(self) -> None:
+        begin = self._timeline.begin
+        if begin is None or self._reader.path == STDIN or self.info.format not in SEEKABLE:
+            return
+        target = begin - SEEK_MARGIN
+        if target - Fraction(self.info.start) > SEEK_FROM - SEEK_MARGIN:
+            self._reader.seek(target)
+
+    def _copy_counts(self) -> None:
+        read = self._reader.stats
+        self.stats.decode_errors = read.decode_errors
+        self.stats.corrupt_frames = read.corrupt_frames
+        self.stats.adjusted_timestamps = self._clock.adjusted
+
+    def _finish_stats(self) -> None:
+        self._copy_counts()
+        read = self._reader.stats
+        if not self._whole:
+            return
+        self.stats.expected_frames = max(0, self.info_video.frames - read.discarded)
+        if self.info.duration is not None:
+            missing = self.info.start + self.info.duration - read.last_end
+            if missing > max(0.5, 0.02 * self.info.duration):
+                self.stats.missing_seconds = missing
+
+
+def _timestamp(frame: av.VideoFrame) -> int | None:
+    """pts, or the packet's dts where the container has no pts (AVI)."""
+    return frame.pts if frame.pts is not None else frame.dts
+
+
+def _clip_duration(duration: float | None, start: float | None, stop: float | None) -> float | None:
+    if stop is not None and duration is not None:
+        stop = min(stop, duration)
+    end = stop if stop is not None else duration
+    return None if end is None else end - (start or 0.0)
+
+
+def _blank_like(converter: Converter) -> av.VideoFrame:
+    """A frame of the converter's output format, to set filters up with."""
+    frame = av.VideoFrame(converter.width, converter.height, converter.format)
+    frame.color_range, frame.colorspace = converter.tags.color_range, converter.tags.matrix
+    return frame
