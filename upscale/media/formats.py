@@ -1,0 +1,318 @@
+"""What each output container can hold, and which container a file name asks for.
+
+The codec sets were found by muxing and re-reading each pair, not by asking FFmpeg: several muxers
+accept codecs that nothing can read back afterwards (mpegts writes them as private data, ogg and
+mpeg without any header), and some refuse only when the first packet arrives.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from upscale.errors import UsageError
+
+STDOUT = "-"
+
+_PCM = ("pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_u8")
+_PCM_MOV = (*_PCM, "pcm_s16be", "pcm_s24be", "pcm_s32be", "pcm_f32be", "pcm_f64le", "pcm_f64be")
+_TS_AUDIO = frozenset({"aac", "ac3", "eac3", "mp2", "mp3", "opus", "dts"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """Abilities of one muxer.
+
+    Attributes:
+        name: FFmpeg's name of the muxer.
+        video, audio, subtitles: FFmpeg *codec* names (not encoder names) that survive a round trip.
+        data: True if data streams can be copied.
+        text_subtitle: codec that text subtitles are converted to, or None.
+        audio_encoders: encoders for audio that must be converted, best first; a lossless one is
+            used for lossless sources only.
+        default_encoder: video encoder when the user names none.
+        attachments, chapters, metadata, languages, rotation, sar, color: kept or lost.
+        cover: "packet" (a video stream with attached_pic), "attachment" or None.
+        tick: time base that the muxer forces on every stream, or None if it takes the encoder's.
+        pipe: can be written to a pipe as it is.
+        vfr: holds a time stamp for every frame.
+        options: muxer options that are always right.
+    """
+
+    name: str
+    video: frozenset[str]
+    audio: frozenset[str] = frozenset()
+    subtitles: frozenset[str] = frozenset()
+    data: bool = False
+    text_subtitle: str | None = None
+    audio_encoders: tuple[str, ...] = ()
+    default_encoder: str = "libx264"
+    attachments: bool = False
+    chapters: bool = False
+    metadata: bool = True
+    languages: bool = True
+    rotation: bool = False
+    sar: bool = True
+    cover: str | None = None
+    tick: Fraction | None = None
+    pipe: bool = False
+    vfr: bool = True
+    options: dict[str, str] = field(default_factory=dict)
+
+
+def _mp4(name: str, **changes: object) -> Container:
+    """The mov family; `changes` replaces fields of mp4."""
+    fields: dict[str, object] = {
+        "name": name,
+        "video": frozenset("h264 hevc vvc av1 vp9 mpeg1video mpeg2video mpeg4 ffv1 mjpeg png".split()),
+        "audio": frozenset(("aac ac3 eac3 mp3 mp2 opus vorbis flac alac dts " + " ".join(_PCM_MOV)).split()),
+        "subtitles": frozenset({"mov_text", "dvd_subtitle"}),
+        "text_subtitle": "mov_text",
+        "audio_encoders": ("alac", "aac"),
+        "chapters": True,
+        "rotation": True,
+        "cover": "packet",
+        # faststart: the index goes to the front, so that the file plays while it is downloaded
+        "options": {"movflags": "+faststart"},
+    }
+    return Container(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+_3GP = {
+    "video": frozenset({"h264", "mpeg4", "h263"}),
+    "audio": frozenset({"aac", "amr_nb", "amr_wb"}),
+    "subtitles": frozenset({"mov_text"}),
+    "audio_encoders": ("aac",),
+    "cover": None,
+    "chapters": False,
+}
+
+_MATROSKA_AUDIO = frozenset(
+    ("aac ac3 eac3 mp3 mp2 opus vorbis flac alac dts truehd mlp tta wavpack " + " ".join(_PCM)).split()
+)
+
+_CONTAINERS = (
+    _mp4("mp4"),
+    _mp4(
+        "mov",
+        video=frozenset(
+            "h264 hevc mpeg1video mpeg2video mpeg4 mjpeg png prores dnxhd h263 qtrle rawvideo".split()
+        ),
+        audio=frozenset(
+            ("aac ac3 eac3 mp3 mp2 alac pcm_mulaw pcm_alaw amr_nb amr_wb " + " ".join(_PCM_MOV)).split()
+        ),
+        subtitles=frozenset({"mov_text"}),
+    ),
+    _mp4("3gp", **_3GP),
+    _mp4("3g2", **_3GP),
+    Container(
+        name="matroska",
+        video=frozenset(
+            "h264 hevc vvc av1 vp8 vp9 mpeg1video mpeg2video mpeg4 theora mjpeg ffv1 prores".split()
+        ),
+        audio=_MATROSKA_AUDIO,
+        subtitles=frozenset("subrip ass webvtt dvb_subtitle dvd_subtitle hdmv_pgs_subtitle text".split()),
+        text_subtitle="subrip",
+        audio_encoders=("flac", "aac"),
+        attachments=True,
+        chapters=True,
+        rotation=True,
+        cover="attachment",
+        tick=Fraction(1, 1000),
+        pipe=True,
+    ),
+    Container(
+        name="webm",
+        video=frozenset({"vp8", "vp9", "av1"}),
+        audio=frozenset({"opus", "vorbis"}),
+        subtitles=frozenset({"webvtt"}),
+        text_subtitle="webvtt",
+        audio_encoders=("libopus",),
+        default_encoder="libvpx-vp9",
+        chapters=True,
+        rotation=True,
+        tick=Fraction(1, 1000),
+        pipe=True,
+    ),
+    Container(
+        name="avi",
+        video=frozenset(
+            "h264 mpeg1video mpeg2video mpeg4 mjpeg ffv1 huffyuv utvideo wmv2 msmpeg4v3 rawvideo".split()
+        ),
+        audio=frozenset(
+            {"mp3", "mp2", "ac3", "wmav2", "pcm_s16le", "pcm_s24le", "pcm_u8", "pcm_mulaw", "pcm_alaw"}
+        ),
+        audio_encoders=("pcm_s16le",),
+        vfr=False,
+    ),
+    Container(
+        name="mpegts",
+        video=frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"}),
+        audio=_TS_AUDIO,
+        subtitles=frozenset({"dvb_subtitle", "dvb_teletext"}),
+        audio_encoders=("aac",),
+        metadata=False,
+        sar=True,
+        tick=Fraction(1, 90000),
+        pipe=True,
+    ),
+    Container(
+        name="nut",
+        video=frozenset(
+            "h264 hevc av1 vp8 vp9 mpeg1video mpeg2video mpeg4 theora mjpeg ffv1 rawvideo".split()
+        ),
+        audio=frozenset(("aac ac3 eac3 mp3 mp2 opus vorbis flac dts " + " ".join(_PCM)).split()),
+        subtitles=frozenset({"ass", "text"}),
+        text_subtitle="ass",
+        audio_encoders=("flac", "aac"),
+        chapters=True,
+        pipe=True,
+    ),
+    Container(
+        name="flv",
+        video=frozenset({"h264", "flv1", "hevc", "av1", "vp9"}),
+        audio=frozenset({"aac", "mp3", "speex", "nellymoser", "pcm_s16le", "pcm_u8"}),
+        audio_encoders=("aac",),
+        languages=False,
+        tick=Fraction(1, 1000),
+        pipe=True,
+    ),
+    Container(
+        name="ogg",
+        video=frozenset({"theora", "vp8"}),
+        audio=frozenset({"opus", "vorbis", "flac", "speex"}),
+        audio_encoders=("flac", "libopus"),
+        default_encoder="libvpx",
+        chapters=True,
+        pipe=True,
+        vfr=False,
+    ),
+    Container(
+        name="asf",
+        video=frozenset({"h264", "wmv2", "wmv1", "msmpeg4v3", "mpeg4", "mjpeg"}),
+        audio=frozenset({"wmav1", "wmav2", "mp3", "aac", "ac3", "pcm_s16le"}),
+        audio_encoders=("aac",),
+        chapters=False,
+        tick=Fraction(1, 1000),
+    ),
+    Container(
+        name="mpeg",
+        video=frozenset({"mpeg1video", "mpeg2video", "h264"}),
+        audio=frozenset({"mp2", "mp3", "ac3"}),
+        audio_encoders=("mp2",),
+        default_encoder="mpeg2video",
+        metadata=False,
+        languages=False,
+        tick=Fraction(1, 90000),
+    ),
+    Container(
+        name="mxf",
+        video=frozenset({"mpeg2video", "h264", "prores", "dnxhd", "ffv1", "jpeg2000"}),
+        audio=frozenset({"pcm_s16le", "pcm_s24le"}),
+        audio_encoders=("pcm_s16le",),
+        vfr=False,
+    ),
+    Container(
+        name="yuv4mpegpipe",
+        video=frozenset({"wrapped_avframe", "rawvideo"}),
+        default_encoder="wrapped_avframe",
+        metadata=False,
+        pipe=True,
+        vfr=False,
+        options={"strict": "-1"},  # more than 8 bit is an extension that mpv, x264 and FFmpeg read
+    ),
+    Container(
+        name="gif", video=frozenset({"gif"}), default_encoder="gif", metadata=False, sar=False, pipe=True
+    ),
+)
+
+#: By muxer name; "fmp4" is mp4 cut into fragments, which a pipe can take.
+CONTAINERS = {c.name: c for c in _CONTAINERS}
+CONTAINERS["fmp4"] = _mp4(
+    "mp4", pipe=True, options={"movflags": "+frag_keyframe+empty_moov+default_base_moof"}
+)
+
+#: File name extension → muxer name.
+EXTENSIONS = {
+    "mp4": "mp4",
+    "m4v": "mp4",
+    "f4v": "mp4",
+    "mov": "mov",
+    "qt": "mov",
+    "3gp": "3gp",
+    "3g2": "3g2",
+    "mkv": "matroska",
+    "webm": "webm",
+    "avi": "avi",
+    "ts": "mpegts",
+    "mts": "mpegts",
+    "m2t": "mpegts",
+    "m2ts": "mpegts",
+    "nut": "nut",
+    "flv": "flv",
+    "ogv": "ogg",
+    "ogg": "ogg",
+    "wmv": "asf",
+    "asf": "asf",
+    "mpg": "mpeg",
+    "mpeg": "mpeg",
+    "mxf": "mxf",
+    "y4m": "yuv4mpegpipe",
+    "gif": "gif",
+}
+
+#: Other names for `--container`.
+_ALIASES = {"mkv": "matroska", "ts": "mpegts", "ogv": "ogg", "y4m": "yuv4mpegpipe", "wmv": "asf"}
+
+
+def container_for(output: str, name: str | None = None) -> Container:
+    """The container of an output.
+
+    Args:
+        output: file name, or "-" for standard output (matroska unless `name` says otherwise).
+        name: muxer name or common extension given by the user, or None.
+
+    Raises:
+        UsageError: unknown name or extension (the message lists the known ones), or a container
+            that needs a seekable file on standard output.
+    """
+    if name is not None:
+        found = CONTAINERS.get(_ALIASES.get(name, name))
+        if found is None:
+            raise UsageError(f"unknown container {name!r}; known: {', '.join(sorted(CONTAINERS))}")
+    elif output == STDOUT:
+        found = CONTAINERS["matroska"]
+    else:
+        extension = os.path.splitext(output)[1].lower().lstrip(".")
+        if extension not in EXTENSIONS:
+            what = f"extension '.{extension}'" if extension else "container: the output has no extension"
+            known = ", ".join("." + e for e in EXTENSIONS)
+            raise UsageError(f"unknown output {what}; known: {known}; or name one with --container")
+        found = CONTAINERS[EXTENSIONS[extension]]
+    if output == STDOUT and not found.pipe:
+        pipes = ", ".join(name for name, c in CONTAINERS.items() if c.pipe and name != "fmp4")
+        raise UsageError(
+            f"{found.name} needs a seekable file; standard output takes {pipes}; fmp4 is mp4 in fragments"
+        )
+    return found
+
+
+def muxer_options(container: Container, output: str) -> dict[str, str]:
+    """Options for the muxer that depend on the name as well: blu-ray packets for `.m2ts`."""
+    options = dict(container.options)
+    if container.name == "mpegts" and output.lower().endswith((".m2ts", ".mts")):
+        options["mpegts_m2ts_mode"] = "1"
+    return options
+
+
+def canonical(codec: str | None) -> str | None:
+    """FFmpeg's codec name for a codec or decoder name: "dca" → "dts", "libdav1d" → "av1"."""
+    if codec is None:
+        return None
+    from av.codec import Codec
+
+    try:
+        return str(Codec(codec, "r").canonical_name)
+    except Exception:  # no decoder of that name: it is a codec name already, or unknown to FFmpeg
+        return codec

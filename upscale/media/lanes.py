@@ -1,0 +1,186 @@
+"""Output streams, made from input streams: encoded, copied, converted or attached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from upscale.errors import OutputError
+from upscale.media import color, rotation
+from upscale.media.audio import AudioConverter
+from upscale.media.encoder_check import configure, quiet_encoders
+from upscale.media.metadata import stream_tags
+from upscale.media.subtitles import SubtitleConverter
+from upscale.media.verify import Written
+
+if TYPE_CHECKING:
+    import av
+
+    from upscale.media.plan import Plan, StreamPlan
+    from upscale.media.probe import VideoInfo
+
+
+class Lane:
+    """One output stream that is fed with packets of one input stream.
+
+    Attributes:
+        written: counts for the comparison afterwards.
+        adjusted: time stamps that had to be moved.
+    """
+
+    def __init__(self, stream: Any, kind: str, *, exact: bool = False) -> None:
+        self.stream = stream
+        self.written = Written(kind, exact=exact)
+        self.adjusted = 0
+        self._last: int | None = None
+
+    def accept(self, packet: av.Packet) -> Iterable[av.Packet]:
+        """Packets for the muxer, ready in order. A copy passes the packet itself."""
+        if packet.pts is None and packet.dts is None:
+            return ()
+        packet.stream = self.stream
+        return (self._counted(packet),)
+
+    def flush(self) -> Iterable[av.Packet]:
+        """What is left after the last packet."""
+        return ()
+
+    def _counted(self, packet: av.Packet) -> av.Packet:
+        self._keep_order(packet)
+        self.written.add(packet.pts, packet.duration, float(packet.time_base))
+        return packet
+
+    def _keep_order(self, packet: av.Packet) -> None:
+        """Decoding times must rise in the muxer's ticks: mp4 and others refuse the file otherwise."""
+        if packet.dts is None:
+            packet.dts = packet.pts
+        target = self.stream.time_base
+        if not target or packet.dts is None:
+            return
+        factor = Fraction(packet.time_base) / Fraction(target)
+        dts = round(packet.dts * factor)
+        if self._last is not None and dts <= self._last:
+            dts = self._last + 1
+            pts = round(packet.pts * factor) if packet.pts is not None else dts
+            duration = round((packet.duration or 0) * factor)
+            packet.time_base = Fraction(target)
+            packet.pts, packet.dts, packet.duration = max(pts, dts), dts, duration
+            self.adjusted += 1
+        self._last = dts
+
+
+class _SubtitleLane(Lane):
+    """Converts text subtitles."""
+
+    def __init__(self, stream: Any, converter: SubtitleConverter) -> None:
+        super().__init__(stream, "subtitle")
+        self._converter = converter
+
+    def accept(self, packet: av.Packet) -> Iterable[av.Packet]:
+        ready = self._converter.convert(packet)
+        return () if ready is None else (self._counted(ready),)
+
+
+class _AudioLane(Lane):
+    """Converts audio."""
+
+    def __init__(self, converter: AudioConverter) -> None:
+        super().__init__(converter.stream, "audio")
+        self._converter = converter
+
+    def accept(self, packet: av.Packet) -> Iterator[av.Packet]:
+        for ready in self._converter.convert(packet):
+            yield self._counted(ready)
+
+    def flush(self) -> Iterator[av.Packet]:
+        for ready in self._converter.flush():
+            yield self._counted(ready)
+
+
+def add_encoder(container: Any, plan: Plan, video: VideoInfo | None, source: Any) -> Any:
+    """The upscaled video's stream, with every tag of the source."""
+    assert video is not None
+    quiet_encoders()
+    choice = plan.encoder
+    stream = container.add_stream(choice.codec, rate=choice.rate)
+    configure(stream.codec_context, choice, plan.size, stream.codec_context.flags)
+    color.tag_context(stream.codec_context, video)
+    stream.time_base = choice.time_base
+    if plan.sar is not None:
+        stream.sample_aspect_ratio = plan.sar
+    if plan.display_matrix is not None:
+        old = (video.width, video.height)
+        stream.set_display_matrix(rotation.scaled(plan.display_matrix, old, plan.size))
+    if source is not None:
+        stream.metadata.update(stream_tags(source.metadata, plan.container, encoded=True))
+        stream.disposition = source.disposition
+    return stream
+
+
+def add_copy(container: Any, plan: Plan, entry: StreamPlan, source: Any) -> Lane:
+    """A stream whose packets pass unchanged."""
+    from av.stream import Disposition
+
+    try:
+        stream = container.add_stream_from_template(source, opaque=True)
+    except ValueError as error:
+        raise OutputError(f"{entry.kind} #{entry.index} ({entry.codec}) cannot be copied: {error}") from error
+    stream.metadata.update(stream_tags(source.metadata, plan.container, encoded=False))
+    stream.disposition = source.disposition
+    is_cover = entry.kind == "video" and bool(source.disposition & Disposition.attached_pic)
+    exact = entry.kind == "audio" and plan.container in ("matroska", "webm", "mp4", "mov")
+    return Lane(stream, "cover" if is_cover else entry.kind, exact=exact)
+
+
+def make_converter(container: Any, plan: Plan, entry: StreamPlan, source: Any) -> Lane:
+    """A stream that is decoded and encoded in another codec."""
+    assert entry.to_codec is not None
+    lane: Lane
+    if entry.kind == "audio":
+        lane = _AudioLane(AudioConverter(source, entry.to_codec, container))
+    else:
+        stream = container.add_stream(entry.to_codec)
+        lane = _SubtitleLane(stream, SubtitleConverter(source, stream))
+    lane.stream.metadata.update(stream_tags(source.metadata, plan.container, encoded=True))
+    lane.stream.disposition = source.disposition
+    return lane
+
+
+def add_attachment(container: Any, path: str, source: Any) -> None:
+    """A font or other file that travels in the header."""
+    metadata = dict(source.metadata)
+    stream = container.add_stream_from_template(source)
+    stream.metadata.update(metadata)
+
+
+def add_cover(container: Any, path: str, source: Any) -> None:
+    """A cover picture as an attachment, read from a second opening of the input.
+
+    Attachments are written with the header, before the first packet of the input is read.
+    """
+    from upscale.media.container import open_input
+
+    metadata = dict(source.metadata)
+    data = b""
+    with open_input(path) as again:
+        stream = again.streams[source.index]
+        for packet in again.demux(stream):
+            data = bytes(packet)
+            break
+    if not data:
+        raise OutputError("the cover picture cannot be read")
+    extension, mime = _PICTURES.get(source.codec_context.name, ("jpg", "image/jpeg"))
+    name = metadata.get("filename") or f"cover.{extension}"
+    # Matroska readers show an attachment as a cover if its type is a picture's
+    container.add_attachment(name, metadata.get("mimetype") or mime, data)
+
+
+_PICTURES = {
+    "mjpeg": ("jpg", "image/jpeg"),
+    "png": ("png", "image/png"),
+    "webp": ("webp", "image/webp"),
+    "bmp": ("bmp", "image/bmp"),
+    "gif": ("gif", "image/gif"),
+    "tiff": ("tiff", "image/tiff"),
+}

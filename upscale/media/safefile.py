@@ -1,0 +1,156 @@
+"""Outputs that appear under their name only when they are whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from types import TracebackType
+
+from upscale.errors import OutputError, UsageError
+
+STDIO = "-"
+
+
+def check_output(input_path: str, output: str, overwrite: bool = False) -> None:
+    """Refuse an output that must not be written. Nothing is created.
+
+    Raises:
+        UsageError: it is the input (also through links), a directory, no regular file, or exists
+            and `overwrite` is False.
+        OutputError: its folder does not exist or cannot be written.
+    """
+    if output == STDIO:
+        return
+    if input_path != STDIO and _same_file(input_path, output):
+        raise UsageError("the output is the input itself", path=output)
+    try:
+        mode = os.stat(output).st_mode
+    except FileNotFoundError:
+        mode = None
+    except OSError as error:
+        raise write_error(error, output) from error
+    if mode is not None:
+        if stat.S_ISDIR(mode):
+            raise UsageError("the output is a directory", path=output)
+        if not stat.S_ISREG(mode):
+            raise UsageError("the output is not a regular file", path=output)
+        if not overwrite:
+            raise UsageError("the output exists; -y overwrites it", path=output)
+    elif os.path.islink(output) and not overwrite:
+        raise UsageError("the output is a dangling link; -y replaces it", path=output)
+    folder = os.path.dirname(output) or os.curdir
+    if not os.path.isdir(folder):
+        raise OutputError("the folder of the output does not exist", path=output)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError("the folder of the output is not writable", path=output)
+
+
+def _same_file(first: str, second: str) -> bool:
+    try:
+        return os.path.samefile(first, second)
+    except OSError:
+        return os.path.realpath(first) == os.path.realpath(second)
+
+
+def write_error(error: BaseException, path: str | None = None) -> OutputError:
+    """Translate an exception of PyAV or the system that came while writing."""
+    from upscale.media.container import reason
+
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return OutputError("no space left on the disk", path=path)
+    if isinstance(error, BrokenPipeError):
+        return OutputError("the reader of the pipe went away", path=path)
+    if isinstance(error, OSError) and error.strerror:
+        return OutputError(error.strerror, path=path)
+    return OutputError(reason(error), path=path)
+
+
+class SafeFile:
+    """A temporary file beside its target; leaving the context without `commit` removes it.
+
+    Attributes:
+        path: the temporary file, ``.{name}.{random}.part``, created empty.
+    """
+
+    def __init__(self, target: str, *, overwrite: bool = False) -> None:
+        """Create the temporary file.
+
+        Raises:
+            OutputError: it cannot be created.
+        """
+        self.target = target
+        self._overwrite = overwrite
+        self._done = False
+        folder, name = os.path.split(target)
+        # names are limited to 255 bytes, and ours is 16 longer
+        short = os.fsdecode(os.fsencode(name)[:200])
+        self.path = os.path.join(folder, f".{short}.{secrets.token_hex(4)}.part")
+        try:
+            handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        except OSError as error:
+            raise write_error(error, target) from error
+        os.close(handle)
+
+    def commit(self) -> None:
+        """Write the file to the disk and give it its name.
+
+        Raises:
+            OutputError: the disk is full, or the target appeared meanwhile and must be kept.
+        """
+        try:
+            _sync(self.path)
+            if self._overwrite:
+                self._keep_mode()
+                os.replace(self.path, self.target)
+            else:
+                self._link()
+        except OSError as error:
+            raise write_error(error, self.target) from error
+        self._done = True
+        with contextlib.suppress(OSError):  # some file systems cannot sync a folder
+            _sync(os.path.dirname(self.target) or os.curdir)
+
+    def _keep_mode(self) -> None:
+        """A replaced file keeps its permissions."""
+        with contextlib.suppress(OSError):
+            os.chmod(self.path, stat.S_IMODE(os.stat(self.target).st_mode))
+
+    def _link(self) -> None:
+        """Give the file its name only if nothing has that name: a link, unlike a rename, fails then."""
+        try:
+            os.link(self.path, self.target)
+        except FileExistsError:
+            raise OutputError("the output appeared meanwhile; -y overwrites it", path=self.target) from None
+        except OSError:  # no hard links here (FAT, some network file systems)
+            if os.path.lexists(self.target):
+                raise OutputError(
+                    "the output appeared meanwhile; -y overwrites it", path=self.target
+                ) from None
+            os.rename(self.path, self.target)
+        else:
+            os.unlink(self.path)
+
+    def discard(self) -> None:
+        """Remove the temporary file unless it was committed; may be called again."""
+        if not self._done:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+
+    def __enter__(self) -> SafeFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+
+def _sync(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

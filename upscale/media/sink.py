@@ -1,0 +1,282 @@
+"""The output: takes upscaled frames and untouched packets, gives a whole file or none."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from upscale.errors import OutputError
+from upscale.media import color
+from upscale.media.lanes import Lane, add_attachment, add_copy, add_cover, add_encoder, make_converter
+from upscale.media.metadata import container_tags, needs_custom_tags
+from upscale.media.safefile import STDIO, SafeFile, check_output, write_error
+from upscale.media.verify import Written, verify
+from upscale.options import Options
+
+if TYPE_CHECKING:
+    import av
+
+    from upscale.media.plan import Plan
+    from upscale.media.source import Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputReport:
+    """What was written.
+
+    Attributes:
+        path: of the output, "-" for standard output.
+        container, codec: muxer and video encoder.
+        size: (width, height).
+        frames: video frames.
+        duration: of the video in seconds, None without frames' durations.
+        file_size: bytes, None for standard output.
+        streams: number of output streams.
+        lost: what the output could not hold (from the plan).
+        adjusted_timestamps: time stamps moved because the container needs increasing ones.
+        verified: True if the file was read back and compared.
+    """
+
+    path: str
+    container: str
+    codec: str
+    size: tuple[int, int]
+    frames: int
+    duration: float | None
+    file_size: int | None
+    streams: int
+    lost: list[str] = field(default_factory=list)
+    adjusted_timestamps: int = 0
+    verified: bool = False
+
+
+class Sink:
+    """Writes one output.
+
+    A context manager: leaving it without `finish` removes the temporary file. All calls must come
+    from one thread.
+    """
+
+    def __init__(self, source: Source, output: str, plan: Plan, options: Options) -> None:
+        """Open the temporary file, add every stream and write the header.
+
+        Tells `source` which streams to deliver; must be called before iterating over it.
+
+        Args:
+            source: the opened input.
+            output: file name, or "-" for standard output.
+            plan: of `make_plan` for the same input and output.
+            options: of the job.
+
+        Raises:
+            UsageError: the output must not be written (`check_output`).
+            OutputError: it cannot be created, or the muxer refuses a stream.
+        """
+        self.output = output
+        self.plan = plan
+        self._video = source.info.video
+        self._last_pts: int | None = None
+        self._frames = 0
+        self._adjusted = 0
+        self._finished = False
+        self._file: SafeFile | None = None
+        self._container: Any = None
+        self._lanes: dict[int, Lane] = {}
+        self._written: list[Written] = []
+        check_output(source.info.path, output, options.overwrite)
+        try:
+            if output != STDIO:
+                self._file = SafeFile(output, overwrite=options.overwrite)
+            with self._translated():
+                self._open(source)
+        except BaseException:
+            self._abort()
+            raise
+
+    def _open(self, source: Source) -> None:
+        import av
+
+        tags = container_tags(source.info.metadata)
+        muxer = dict(self.plan.muxer_options)
+        if needs_custom_tags(self.plan.container, tags):
+            muxer["movflags"] = muxer.get("movflags", "") + "+use_metadata_tags"
+        url = "pipe:1" if self._file is None else "file:" + self._file.path
+        if self._file is None:
+            muxer["flush_packets"] = "1"  # a player at the other end shows each frame as it comes
+        self._container = av.open(url, "w", format=self.plan.container, container_options=muxer)
+        self._container.metadata.update(tags)
+        inputs = {s.index: s for s in source.container.streams}
+        for entry in self.plan.streams:
+            stream = inputs.get(entry.index)
+            if entry.action == "encode":
+                self._stream = add_encoder(self._container, self.plan, self._video, stream)
+                self._main = Written("video", main=True)
+                self._written.append(self._main)
+            elif stream is None:
+                raise OutputError(f"input stream #{entry.index} is gone")
+            elif entry.action == "attach":
+                kind = "attachment" if entry.kind == "attachment" else "cover"
+                (add_attachment if kind == "attachment" else add_cover)(
+                    self._container, source.info.path, stream
+                )
+                self._written.append(Written(kind))
+            elif entry.action in ("copy", "convert"):
+                make = add_copy if entry.action == "copy" else make_converter
+                lane = make(self._container, self.plan, entry, stream)
+                self._lanes[entry.index] = lane
+                self._written.append(lane.written)
+        chapters = list(source.chapters)
+        if chapters and not self._loses_chapters():
+            self._container.set_chapters(chapters)
+        self._container.start_encoding()
+        source.select(set(self._lanes))
+
+    def _loses_chapters(self) -> bool:
+        from upscale.media.formats import CONTAINERS
+
+        return not CONTAINERS[self.plan.container].chapters
+
+    def frame(self, frame: av.VideoFrame) -> None:
+        """Encode one frame.
+
+        Args:
+            frame: of the planned size, with pts and time base; in any pixel format. May be changed.
+
+        Raises:
+            OutputError: the encoder, the disk or the pipe failed.
+        """
+        if (frame.width, frame.height) != self.plan.size:
+            raise ValueError(f"frame is {frame.width}x{frame.height}, the plan says {self.plan.size}")
+        if frame.pts is None or not frame.time_base:
+            raise ValueError("frame without pts or time base")
+        assert self._video is not None
+        color.tag_frame(frame, self._video)
+        frame = color.to_format(frame, self.plan.encoder.pix_fmt)
+        self._set_times(frame)
+        frame.pict_type = 0  # otherwise the source's key frames force key frames
+        self._frames += 1
+        with self._translated():
+            self._mux_video(self._stream.encode(frame))
+
+    def _set_times(self, frame: Any) -> None:
+        """Times in the encoder's time base, strictly increasing."""
+        target = self.plan.encoder.time_base
+        factor = Fraction(frame.time_base) / target
+        pts = frame.pts
+        duration = frame.duration or 0
+        if factor != 1:
+            begin, end = round(pts * factor), round((pts + duration) * factor)
+            pts, duration = begin, end - begin
+        if self._last_pts is not None and pts <= self._last_pts:
+            pts = self._last_pts + 1
+            self._adjusted += 1
+        self._last_pts = pts
+        frame.pts, frame.duration, frame.time_base = pts, duration, target
+
+    def _mux_video(self, packets: list[Any]) -> None:
+        for packet in packets:
+            self._main.add(packet.pts, packet.duration, float(packet.time_base))
+            self._container.mux(packet)
+
+    def packet(self, packet: av.Packet) -> None:
+        """Pass on one packet of a selected stream; packets of other streams are ignored.
+
+        Raises:
+            OutputError: the disk or the pipe failed, or a conversion did.
+        """
+        lane = self._lanes.get(packet.stream.index)
+        if lane is None or packet.size == 0:
+            return
+        with self._translated():
+            for ready in lane.accept(packet):
+                self._container.mux(ready)
+
+    def finish(self) -> OutputReport:
+        """Flush the encoders, close, compare with what went in, and give the file its name.
+
+        Raises:
+            OutputError: nothing was encoded, writing failed, or the file is not what it must be.
+        """
+        if not self._frames:
+            raise OutputError("no frame came out of the input")
+        with self._translated():
+            self._mux_video(self._stream.encode(None))
+            for lane in self._lanes.values():
+                for ready in lane.flush():
+                    self._container.mux(ready)
+            container, self._container = self._container, None
+            container.close()
+        if self._main.packets != self._frames:
+            raise OutputError(f"the encoder wrote {self._main.packets} of {self._frames} frames")
+        size = None
+        if self._file is not None:
+            size = self._verify(self._file)
+            self._file.commit()
+        self._finished = True
+        return self._report(size)
+
+    def _verify(self, file: SafeFile) -> int:
+        import os
+
+        tolerance = max(0.1, 2.5 / float(self.plan.encoder.rate))
+        if self._main.start is not None and self._main.end is not None:
+            # some containers keep no duration of the last frame, which may be long in VFR video
+            tolerance = max(tolerance, 2 * (self._main.end - self._main.start) / self._frames)
+        try:
+            verify(file.path, self.plan.container, self._written, tolerance)
+        except OutputError as error:
+            error.path = self.output
+            raise
+        return os.path.getsize(file.path)
+
+    def _report(self, size: int | None) -> OutputReport:
+        main = self._main
+        duration = None if main.start is None or main.end is None else main.end - main.start
+        return OutputReport(
+            path=self.output,
+            container=self.plan.container,
+            codec=self.plan.encoder.codec,
+            size=self.plan.size,
+            frames=self._frames,
+            duration=duration,
+            file_size=size,
+            streams=len(self._written),
+            lost=list(self.plan.lost),
+            adjusted_timestamps=self._adjusted + sum(lane.adjusted for lane in self._lanes.values()),
+            verified=self._file is not None,
+        )
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """FFmpeg's and the system's errors as `OutputError`."""
+        import av
+
+        try:
+            yield
+        except (av.FFmpegError, OSError) as error:
+            raise write_error(error, self.output) from error
+        except ValueError as error:
+            raise OutputError(str(error), path=self.output) from error
+
+    def _abort(self) -> None:
+        """Close everything and remove the temporary file."""
+        # removed first: the mp4 muxer would otherwise rewrite the whole file to move its index
+        if self._file is not None:
+            self._file.discard()
+        container, self._container = self._container, None
+        if container is not None:
+            with contextlib.suppress(Exception):  # the error that brought us here counts
+                container.close()
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._finished:
+            self._abort()
