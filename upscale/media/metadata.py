@@ -13,11 +13,11 @@ _STREAM_STATISTICS = ("BPS", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS
 _DEFAULT_HANDLERS = frozenset({"VideoHandler", "SoundHandler", "SubtitleHandler", "DataHandler"})
 #: What the mp4 muxer stores as iTunes atoms; everything else needs `use_metadata_tags`.
 _MP4_TAGS = frozenset(
-    "title artist author album_artist composer album date comment genre copyright grouping lyrics description "
-    "synopsis show episode_id network keywords episode_sort season_number media_type hd_video gapless_playback "
-    "compilation track disc rating account_type sort_name sort_artist sort_album sort_album_artist sort_composer "
-    "sort_show podcast category episode_uid purchase_date tempo creation_time encoder location location-eng "
-    "language timecode".split()
+    "title artist author album_artist composer album date comment genre copyright grouping lyrics "
+    "description synopsis show episode_id network keywords episode_sort season_number media_type hd_video "
+    "gapless_playback compilation track disc rating account_type sort_name sort_artist sort_album "
+    "sort_album_artist sort_composer sort_show podcast category episode_uid purchase_date tempo "
+    "creation_time encoder location location-eng language timecode".split()
 )
 
 
