@@ -100,6 +100,7 @@ class Result(Event):
         expected_frames: frames that the container promised, 0 when it did not.
         decode_errors, corrupt_frames: packets that did not decode, frames the decoder had to patch.
         adjusted_timestamps: frames whose timestamp was missing or went backwards and was replaced.
+        damage: what was wrong with the input, in words; empty if nothing was.
         model, backend: what upscaled it.
         warnings: all messages of the `Warned` events.
     """
@@ -118,19 +119,15 @@ class Result(Event):
     decode_errors: int
     corrupt_frames: int
     adjusted_timestamps: int
+    damage: tuple[str, ...] = ()
     model: str
     backend: str
     warnings: tuple[str, ...] = ()
 
     @property
     def damaged(self) -> bool:
-        """The job finished, but the input was damaged: frames are missing or patched."""
-        return bool(self.decode_errors or self.corrupt_frames or self.frames_missing)
-
-    @property
-    def frames_missing(self) -> int:
-        """Frames that the container promised and that were not there."""
-        return max(0, self.expected_frames - self.frames)
+        """The job finished, but frames of the input are missing or patched."""
+        return bool(self.damage)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,6 @@ flight is bounded, so memory does not depend on the length of the video.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -87,7 +86,8 @@ class _Job:
             assert video is not None  # Source refuses files without video
             size = target_size(video, self.options)
             plan = make_plan(source.info, self.output, self.options, size, source.frame_format)
-            for message in [*([self.note] if self.note else []), *source.notes, *plan.warnings]:
+            notes = list(source.notes)
+            for message in [*([self.note] if self.note else []), *notes, *plan.warnings]:
                 self._warn(message)
             backend = _load_backend(model, self.options, video.height, video.width)
             if backend is not None:
@@ -99,8 +99,10 @@ class _Job:
             self._announce(source, plan, names)
             self.loop = _Loop(source, upscaler, sink, self._reporter(source), _workers(self.options, backend))
             self.loop.run()
-            report = sink.finish()
-            return self._finish(source, report, names, size)
+            for message in source.notes[len(notes) :]:  # what showed only while reading
+                self._warn(message)
+            report = self.loop.finish()
+            return self._finish(source, report, names)
 
     def _open_source(self, stack: ExitStack) -> Source:
         from upscale.media.source import Source
@@ -120,7 +122,7 @@ class _Job:
     def _close_source(self, source: Source) -> None:
         """Close it, unless its thread hangs in a read from it: freeing it then would crash."""
         if self.loop is None or not self.loop.hangs:
-            source.__exit__(None, None, None)
+            source.close()
 
     def _warn(self, message: str) -> None:
         self.warnings.append(message)
@@ -177,27 +179,28 @@ class _Job:
 
         return report
 
-    def _finish(
-        self, source: Source, report: OutputReport, names: tuple[str, str], size: tuple[int, int]
-    ) -> Result:
+    def _finish(self, source: Source, report: OutputReport, names: tuple[str, str]) -> Result:
         assert self.loop is not None
         stats, loop = source.stats, self.loop
-        seconds = time.perf_counter() - self.started
+        damage = tuple(stats.damage())
+        if damage:
+            self._warn(f"the input is damaged: {', '.join(damage)}")
         result = Result(
             input=self.input,
             output=self.output,
-            frames=loop.frames,
-            size=size,
-            bytes=None if self.output == "-" else os.path.getsize(self.output),
+            frames=report.frames,
+            size=report.size,
+            bytes=report.file_size,
             duration=loop.media_seconds,
-            seconds=seconds,
-            fps=loop.frames / loop.seconds,
+            seconds=time.perf_counter() - self.started,
+            fps=report.frames / loop.seconds,
             speed=loop.media_seconds / loop.seconds,
             busy=loop.busy,
             expected_frames=stats.expected_frames,
             decode_errors=stats.decode_errors,
             corrupt_frames=stats.corrupt_frames,
-            adjusted_timestamps=stats.adjusted_timestamps,
+            adjusted_timestamps=stats.adjusted_timestamps + report.adjusted_timestamps,
+            damage=damage,
             model=names[0],
             backend=names[1],
             warnings=tuple(self.warnings),
@@ -212,7 +215,7 @@ class _Loop:
     Attributes:
         frames: frames handed to the sink.
         media_seconds: from the first frame's time to the end of the last one.
-        seconds: wall-clock seconds of `run`.
+        seconds: wall-clock seconds from the first frame asked for to the end of `finish`.
         busy: seconds of work by stage, summed over its threads.
         hangs: the reading thread could not be stopped.
     """
@@ -234,13 +237,14 @@ class _Loop:
         self.frames = 0
         self.media_seconds = 0.0
         self.seconds = 0.0
+        self._begun = 0.0
         self.busy = {"decode": 0.0, "network": 0.0, "encode": 0.0}
         self.hangs = False
 
     def run(self) -> None:
         from av import Packet
 
-        begun = time.perf_counter()
+        self._begun = time.perf_counter()
         first: float | None = None
         stages: OrderedMap[Any, Any] = OrderedMap(
             self._timed_source(),
@@ -266,7 +270,14 @@ class _Loop:
                     self._add("encode", before)
         finally:
             self.hangs = not stages.finished
-            self.seconds = time.perf_counter() - begun
+
+    def finish(self) -> OutputReport:
+        """Flush and close the sink."""
+        before = time.perf_counter()
+        report = self._sink.finish()
+        self._add("encode", before)
+        self.seconds = time.perf_counter() - self._begun
+        return report
 
     def _upscale(self, frame: av.VideoFrame) -> av.VideoFrame:
         before = time.perf_counter()

@@ -1,0 +1,95 @@
+"""Child processes and their honest figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from upscale.errors import UpscaleError
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One finished child process.
+
+    Attributes:
+        output: the JSON of its last line.
+        cpu_seconds: user and system time of all its threads, start-up included.
+        peak_memory: largest resident size in bytes, or None where the system does not say.
+    """
+
+    output: Any
+    cpu_seconds: float | None
+    peak_memory: int | None
+
+
+def measure(arguments: list[str]) -> Measured:
+    """Run ``python -m ARGUMENTS`` and read the JSON of its last output line.
+
+    Raises:
+        UpscaleError: it failed; the message is its last line on stderr.
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-m", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None and child.stderr is not None
+    try:
+        # Little goes to stderr, so reading one pipe after the other cannot block.
+        text, complaint = child.stdout.read(), child.stderr.read()
+        cpu, peak = _wait(child)
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise
+    finally:
+        child.stdout.close()
+        child.stderr.close()
+    if child.returncode not in (0, 3):
+        lines = complaint.strip().splitlines()
+        reason = lines[-1] if lines else f"exit code {child.returncode}"
+        raise UpscaleError(reason.removeprefix("upscale: "))
+    return Measured(json.loads(text.strip().splitlines()[-1]), cpu, peak)
+
+
+def _wait(child: subprocess.Popen[str]) -> tuple[float | None, int | None]:
+    if not hasattr(os, "wait4"):  # Windows
+        child.wait()
+        return None, None
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit
+
+
+def describe() -> dict[str, Any]:
+    """What is measured on: processor, cores, versions."""
+    import av
+
+    from upscale import __version__
+    from upscale.backends.threads import cores
+
+    return {
+        "processor": _processor(),
+        "cores": cores(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "upscale": __version__,
+        "pyav": av.__version__,
+        "ffmpeg": av.ffmpeg_version_info,
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith(("model name", "Model", "Hardware")):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

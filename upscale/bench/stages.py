@@ -1,0 +1,116 @@
+"""Each stage of the pipeline alone. Run in a process of its own: ``python -m upscale.bench.stages``.
+
+A process of its own keeps one runtime's threads and memory out of another's figures.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+#: Frames that are upscaled before and while measuring the network.
+_WARM_UP, _FRAMES = 4, 24
+#: Upscaled frames that are held for measuring the encoder: 1.4 MB each at 1280×720.
+_HELD = 60
+
+
+def decode_fps(clip: str, runs: int) -> float:
+    """Median frames per second of reading and decoding `clip`."""
+    from upscale.media.source import Source
+
+    def once() -> float:
+        begun = time.perf_counter()
+        with Source(clip) as source:
+            frames = sum(1 for item in source if hasattr(item, "planes"))
+        return frames / (time.perf_counter() - begun)
+
+    return _median(once, runs)
+
+
+def encode_fps(clip: str, size: tuple[int, int], runs: int) -> float:
+    """Median frames per second of the default encoder and muxer on frames that are ready."""
+    from upscale.frames import FrameUpscaler
+    from upscale.media.plan import make_plan
+    from upscale.media.sink import Sink
+    from upscale.media.source import Source
+    from upscale.options import Options
+
+    upscaler = FrameUpscaler(None, size)
+    options = Options(overwrite=True)
+
+    def once() -> float:
+        with TemporaryDirectory() as folder, Source(clip) as source:
+            output = str(Path(folder) / "out.mp4")
+            plan = make_plan(source.info, output, options, size, source.frame_format)
+            frames = []
+            for item in source:
+                if hasattr(item, "planes"):
+                    frames.append(upscaler(item))
+                if len(frames) == _HELD:
+                    break
+            begun = time.perf_counter()
+            with Sink(source, output, plan, options) as sink:
+                for frame in frames:
+                    sink.frame(frame)
+                sink.finish()
+                return len(frames) / (time.perf_counter() - begun)
+
+    return _median(once, runs)
+
+
+def network_fps(
+    clip: str, model_name: str | None, backend_name: str, threads: int, runs: int
+) -> tuple[float, float]:
+    """Frames per second with all threads busy, and milliseconds for one frame on its own; medians."""
+    from upscale.backends import load
+    from upscale.backends.threads import plan_threads
+    from upscale.media.source import Source
+    from upscale.model.weights import find_model
+    from upscale.planes import plane_view
+
+    with Source(clip) as source:
+        frame = next(item for item in source if hasattr(item, "planes"))
+    luma = plane_view(frame, 0)
+    workers = plan_threads(threads).workers
+    with (
+        load(backend_name, find_model(model_name), threads=threads) as backend,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+
+        def many() -> float:
+            begun = time.perf_counter()
+            list(pool.map(lambda _: backend(luma), range(_FRAMES)))
+            return _FRAMES / (time.perf_counter() - begun)
+
+        def one() -> float:
+            begun = time.perf_counter()
+            backend(luma)
+            return 1000 * (time.perf_counter() - begun)
+
+        list(pool.map(lambda _: backend(luma), range(_WARM_UP)))
+        return _median(many, runs), _median(one, 5 * runs)
+
+
+def _median(once: Callable[[], float], runs: int) -> float:
+    """Median of `runs` after one that is not counted."""
+    once()
+    return statistics.median(once() for _ in range(runs))
+
+
+_STAGES: dict[str, Callable[..., object]] = {"decode": decode_fps, "encode": encode_fps, "network": network_fps}
+
+
+def main() -> None:
+    """``stages NAME ARGUMENTS-AS-JSON``; prints the result as JSON."""
+    name, arguments = sys.argv[1:]
+    sys.stdout.write(json.dumps(_STAGES[name](*json.loads(arguments))) + "\n")
+
+
+if __name__ == "__main__":
+    main()
