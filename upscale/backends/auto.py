@@ -1,0 +1,225 @@
+"""The fastest backend of this machine, measured once and remembered."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from upscale import backends
+from upscale.backends.threads import cores, plan_threads
+from upscale.errors import BackendError, ModelError
+
+if TYPE_CHECKING:
+    from upscale.backends.base import Backend
+    from upscale.model.weights import ModelFiles
+
+#: Backend → the files it runs, and the packages whose versions its speed depends on.
+_NEEDS = {
+    "onnx": ("onnx", ("onnxruntime",)),
+    "torch": ("safetensors", ("torch",)),
+    "tflite": ("tflite", ("ai-edge-litert", "tflite-runtime")),
+}
+#: Seconds of computing after which no further round begins.
+_TRIAL_SECONDS = 0.3
+_MAX_ROUNDS = 8
+#: Trials use at most this many pixels: beyond, time grows with the pixels in every backend alike.
+_MAX_TRIAL_PIXELS = 480 * 270
+#: Fastest first only if by more than this factor: onnxruntime starts sooner than the others.
+_MARGIN = 0.95
+
+
+def choose(
+    model: ModelFiles, height: int, width: int, *, device: str | None = None, threads: int | None = None
+) -> tuple[str, str]:
+    """The fastest backend that is installed, has a file of `model` and, if asked, has `device`.
+
+    The first call on a machine runs a few frames in each (about half a second, and the time to
+    import PyTorch if it is installed); later calls read the answer from the cache.
+
+    Args:
+        height, width: the frames' size in pixels.
+
+    Returns:
+        The backend's name, and the reason with milliseconds per frame.
+
+    Raises:
+        BackendError, ModelError: no backend works; the first one's error.
+    """
+    candidates = _candidates(model)
+    if not candidates:
+        raise BackendError(
+            f"no installed backend can run {model.name}: pip install 'upscale[all]'", path=model.name
+        )
+    if len(candidates) == 1:
+        return candidates[0], "the only backend that is installed and has a file of this model"
+    key = _key(model, candidates, _size_class(height, width), device, threads)
+    entries = _read_cache()
+    times = _valid(entries.get(key), candidates)
+    measured = "measured earlier on this machine"
+    if times is None:
+        measured = "measured just now"
+        times = _measure(model, candidates, _trial_size(height, width), device, threads)
+        _write_cache({**entries, key: times})
+    return _fastest(times), f"{measured}: {_describe(times)}"
+
+
+def cache_path() -> Path:
+    """Where the measurements are kept: ``backends.json`` in the user's cache folder.
+
+    ``UPSCALE_CACHE_DIR`` names another folder.
+    """
+    chosen = os.environ.get("UPSCALE_CACHE_DIR")
+    if chosen:
+        return Path(chosen) / "backends.json"
+    home = Path(os.path.expanduser("~"))
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = home / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    return base / "upscale" / "backends.json"
+
+
+def _candidates(model: ModelFiles) -> list[str]:
+    missing = backends.available()
+    return [name for name, (kind, _) in _NEEDS.items() if missing[name] is None and model.path(kind)]
+
+
+def _fastest(times: dict[str, float]) -> str:
+    best = min(times, key=times.__getitem__)
+    if best != "onnx" and "onnx" in times and times[best] > _MARGIN * times["onnx"]:
+        return "onnx"
+    return best
+
+
+def _describe(times: dict[str, float]) -> str:
+    ordered = sorted(times.items(), key=lambda item: item[1])
+    return ", ".join(f"{name} {ms:.1f} ms per frame" for name, ms in ordered)
+
+
+def _measure(
+    model: ModelFiles,
+    candidates: list[str],
+    size: tuple[int, int],
+    device: str | None,
+    threads: int | None,
+) -> dict[str, float]:
+    """Milliseconds per frame of each candidate that works, all cores busy."""
+    frame = np.random.default_rng(0).integers(16, 236, size, dtype=np.uint8)
+    workers = plan_threads(threads).workers
+    first_error: BackendError | ModelError | None = None
+    working: dict[str, Backend] = {}
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(workers) as pool:
+        for name in candidates:
+            try:
+                backend = backends.load(name, model, device=device, threads=threads)
+                stack.callback(backend.close)
+                _round(backend, frame, pool, workers)  # allocates, chooses kernels
+                working[name] = backend
+            except (BackendError, ModelError) as error:
+                first_error = first_error or error
+        if not working:
+            assert first_error is not None
+            raise first_error
+        return _race(working, frame, pool, workers)
+
+
+def _race(
+    working: dict[str, Backend], frame: np.ndarray, pool: ThreadPoolExecutor, workers: int
+) -> dict[str, float]:
+    """Milliseconds per frame: the best of rounds in turn, so that other load hits all alike."""
+    times = dict.fromkeys(working, float("inf"))
+    begun = time.perf_counter()
+    for _ in range(_MAX_ROUNDS):
+        for name, backend in working.items():
+            times[name] = min(times[name], 1000 * _round(backend, frame, pool, workers) / workers)
+        if time.perf_counter() - begun > _TRIAL_SECONDS:
+            break
+    return times
+
+
+def _round(backend: Backend, frame: np.ndarray, pool: ThreadPoolExecutor, workers: int) -> float:
+    """Seconds for `workers` frames in flight at once."""
+    before = time.perf_counter()
+    list(pool.map(lambda _: backend(frame), range(workers)))
+    return time.perf_counter() - before
+
+
+def _trial_size(height: int, width: int) -> tuple[int, int]:
+    shrink = min(1.0, (_MAX_TRIAL_PIXELS / (height * width)) ** 0.5)
+    return max(1, round(height * shrink)), max(1, round(width * shrink))
+
+
+def _size_class(height: int, width: int) -> int:
+    """Sizes within a factor of two share one measurement."""
+    return min(height * width, _MAX_TRIAL_PIXELS).bit_length()
+
+
+def _key(
+    model: ModelFiles, candidates: list[str], size_class: int, device: str | None, threads: int | None
+) -> str:
+    """A hash of everything that the measurement depends on."""
+    versions = {}
+    for package in ("upscale", *(p for name in candidates for p in _NEEDS[name][1])):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    parts = [_processor(), cores(), sys.version_info[:2], versions, sorted(model.sha256.items())]
+    parts += [candidates, size_class, device, threads]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith(("model name", "Model")):
+                return f"{platform.machine()} {line.partition(':')[2].strip()}"
+    return f"{platform.machine()} {platform.processor()}"
+
+
+def _valid(entry: Any, candidates: list[str]) -> dict[str, float] | None:
+    """The cached times if they are what `_measure` returns."""
+    if not isinstance(entry, dict) or not entry:
+        return None
+    times = {
+        name: float(ms) for name, ms in entry.items() if name in candidates and isinstance(ms, int | float)
+    }
+    return times if len(times) == len(entry) else None
+
+
+def _read_cache() -> dict[str, Any]:
+    try:
+        entries = json.loads(cache_path().read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return entries if isinstance(entries, dict) else {}
+
+
+def _write_cache(entries: dict[str, Any]) -> None:
+    """Replace the cache in one step; a folder that cannot be written only costs the next measurement."""
+    path = cache_path()
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=".backends.", suffix=".part", delete=False
+        ) as file:
+            temporary = file.name
+            json.dump(entries, file, indent=1)
+        os.replace(temporary, path)
+    except OSError:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
