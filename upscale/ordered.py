@@ -1,4 +1,4 @@
-"""A parallel map that keeps order and bounds what is in flight."""
+"""Threads for the pipeline: a parallel map that keeps order and bounds what is in flight."""
 
 from __future__ import annotations
 
@@ -14,6 +14,23 @@ R = TypeVar("R")
 
 #: How long `close` waits for a producer that hangs in a read that nothing can interrupt.
 _PRODUCER_GRACE = 2.0
+
+
+def interruptible(function: Callable[[], R]) -> R:
+    """Call `function` in a thread of its own, so that a signal gets through while it blocks.
+
+    After an interruption the thread is left to itself; it does not keep the process alive.
+    """
+    future: Future[R] = Future()
+
+    def call() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # raised again in the caller's thread
+            future.set_exception(error)
+
+    threading.Thread(target=call, name="upscale-open", daemon=True).start()
+    return future.result()
 
 
 class OrderedMap(Generic[T, R]):

@@ -18,7 +18,7 @@ from upscale import naming
 from upscale.errors import UpscaleError
 from upscale.events import OnEvent, Progress, Result, Start, Warned, ignore
 from upscale.options import RESAMPLERS, Options
-from upscale.ordered import OrderedMap
+from upscale.ordered import OrderedMap, interruptible
 
 if TYPE_CHECKING:
     import av
@@ -108,14 +108,19 @@ class _Job:
         from upscale.media.source import Source
 
         o = self.options
-        source = Source(
-            self.input,
-            start=o.start,
-            stop=o.stop,
-            keep_interlaced=o.keep_interlaced,
-            audio=o.audio,
-            subtitles=o.subtitles,
-        )
+
+        def opened() -> Source:
+            return Source(
+                self.input,
+                start=o.start,
+                stop=o.stop,
+                keep_interlaced=o.keep_interlaced,
+                audio=o.audio,
+                subtitles=o.subtitles,
+            )
+
+        # A silent stdin would block this thread in a read that no signal can interrupt.
+        source = interruptible(opened) if self.input == "-" else opened()
         stack.callback(self._close_source, source)
         return source
 

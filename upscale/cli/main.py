@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 import traceback
 from importlib import import_module
 from types import FrameType
@@ -21,6 +22,8 @@ COMMANDS = {
     "info": ("upscale.cli.info", "info"),
     "train": ("upscale.cli.train", "train"),
 }
+#: Seconds in which a second signal counts as the first one.
+_SAME_SIGNAL = 0.5
 _DEFAULT = ("upscale.cli.run", "run")
 
 
@@ -54,12 +57,18 @@ def run(args: list[str]) -> int:
 
 
 def _catch_signals() -> None:
-    """First SIGINT or SIGTERM: stop cleanly. Second: the default, which kills."""
+    """First SIGINT or SIGTERM: stop cleanly. A later one: the default, which kills."""
+    first: float | None = None
 
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        raise Stopped(number)
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal first
+        if first is None:
+            first = time.monotonic()
+            raise Stopped(number)
+        # `timeout` and shells send one signal twice, to the process and to its group.
+        if time.monotonic() - first > _SAME_SIGNAL:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
