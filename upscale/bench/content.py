@@ -43,7 +43,9 @@ def pictures(width: int, height: int, frames: int) -> Iterator[av.VideoFrame]:
     rng = np.random.default_rng(_SEED)
     margin = 160
     scene = _scene(rng, height + margin, width + margin)
-    grain = rng.normal(0, 1.5, (4, height, width))
+    # Colour that follows the scene from a little way off.
+    tints = [np.clip(98 + np.roll(scene, -s, axis=0) / 4, 16, 240).astype(np.uint8) for s in (20, 70)]
+    grain = rng.normal(0, 4, (4, height, width))
     for n in range(frames):
         # Sub-pixel speeds would need resampling; two incommensurate sines do as well.
         top = int(margin / 2 * (1 + np.sin(n / 37)))
@@ -53,9 +55,7 @@ def pictures(width: int, height: int, frames: int) -> Iterator[av.VideoFrame]:
         luma += np.roll(grain[n % 4], n * 7, axis=1)
         frame = av.VideoFrame(width, height, "yuv420p")
         planes = [np.clip(luma, 16, 235).astype(np.uint8)]
-        for shift in (20, 70):  # slow colour that follows the scene
-            tint = 128 + (scene[top + shift : top + shift + height : 2, left : left + width : 2] - 120) / 4
-            planes.append(np.clip(tint[: height // 2, : width // 2], 16, 240).astype(np.uint8))
+        planes += [t[top : top + height : 2, left : left + width : 2] for t in tints]
         for plane, values in zip(frame.planes, planes, strict=True):
             _fill(plane, values)
         frame.pts, frame.time_base = n, Fraction(1, RATE)

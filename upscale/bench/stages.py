@@ -103,7 +103,11 @@ def _median(once: Callable[[], float], runs: int) -> float:
     return statistics.median(once() for _ in range(runs))
 
 
-_STAGES: dict[str, Callable[..., object]] = {"decode": decode_fps, "encode": encode_fps, "network": network_fps}
+_STAGES: dict[str, Callable[..., object]] = {
+    "decode": decode_fps,
+    "encode": encode_fps,
+    "network": network_fps,
+}
 
 
 def main() -> None:

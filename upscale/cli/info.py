@@ -199,10 +199,10 @@ def _video_text(found: MediaInfo, plan: Plan | None, reason: str | None, place: 
     rows = []
     for s in plan.streams:
         source = by_index.get(s.index)
-        described = [source.language or "", source.title or ""] if source else []
+        described = [(source.language or "").replace("und", ""), source.title or ""] if source else []
         rows.append([
             f"#{s.index}", s.kind, s.codec or "unknown", " ".join(d for d in described if d),
-            _ACTIONS.get(s.action, s.action) + (f" to {s.to_codec}" if s.to_codec else ""), s.note or "",
+            _ACTIONS.get(s.action, s.action) + (f" {_HOW[s.action]} {s.to_codec}" if s.to_codec else ""), s.note or "",
         ])  # fmt: skip
     lines.append(table(rows, ["stream", "kind", "codec", "name", "what happens", "why"]))
     lines += [f"warning: {clean(w)}" for w in plan.warnings]
@@ -217,3 +217,4 @@ _ACTIONS = {
     "attach": "kept",
     "drop": "lost",
 }
+_HOW = {"encode": "with", "convert": "to"}

@@ -80,13 +80,13 @@ def _stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return apply
 
 
-_size = _stack(
+size_options = _stack(
     click.option("--target", type=click.Choice(list(TARGETS)), help="Short side of the result [720p]."),
     click.option("--scale", type=float, metavar="N", help="Factor on both sides."),
     click.option("--width", type=int, metavar="N", help="Width; alone it keeps the aspect."),
     click.option("--height", type=int, metavar="N", help="Height; alone it keeps the aspect."),
 )
-_encoding = _stack(
+encoding_options = _stack(
     click.option("-c:v", "--codec", "codec", metavar="NAME", help="Encoder, e.g. libx264, libx265, ffv1."),
     click.option("-crf", "--crf", "crf", type=float, metavar="N", help="Constant quality of the encoder."),
     click.option("-preset", "--preset", "preset", metavar="NAME", help="Preset of the encoder."),
@@ -102,7 +102,7 @@ _part = _stack(
     click.option("-sn", "no_subtitles", is_flag=True, help="Leave out subtitles."),
     click.option("--keep-interlaced", is_flag=True, help="Refuse interlaced video, do not deinterlace."),
 )
-_network = _stack(
+network_options = _stack(
     click.option("--model", metavar="NAME|FILE", help=f"Model, weights file, {' or '.join(RESAMPLERS)}."),
     click.option("--backend", metavar="NAME", help="onnx, torch, tflite or auto (the fastest here)."),
     click.option("--device", metavar="NAME", help="cpu, cuda, mps, ... [the runtime's choice]."),
@@ -136,10 +136,10 @@ _talk = _stack(
 )
 @click.argument("input", metavar="IN")
 @click.argument("output", metavar="[OUT]", required=False)
-@_size
-@_encoding
+@size_options
+@encoding_options
 @_part
-@_network
+@network_options
 @_files
 @_talk
 def run(input: str, output: str | None, named: str | None, **given: Any) -> int:
