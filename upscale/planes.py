@@ -39,12 +39,14 @@ def plane_view(frame: av.VideoFrame, index: int = 0) -> Plane:
         ValueError: the plane is not of that layout (packed, big endian, bottom-up).
     """
     plane = frame.planes[index]
-    dtype = np.dtype(np.uint8 if bit_depth(frame.format) == 8 else "<u2")
+    dtype: np.dtype[np.uint8] | np.dtype[np.uint16]
+    dtype = np.dtype(np.uint8) if bit_depth(frame.format) == 8 else np.dtype(np.uint16).newbyteorder("<")
     line = plane.line_size
     if line < plane.width * dtype.itemsize or line % dtype.itemsize or frame.format.name.endswith("be"):
         raise ValueError(f"cannot view plane {index} of a {frame.format.name} frame as an array")
-    rows: Plane = np.frombuffer(plane, dtype, count=plane.height * line // dtype.itemsize)
-    return rows.reshape(plane.height, line // dtype.itemsize)[:, : plane.width]
+    samples: Plane = np.frombuffer(memoryview(plane), np.uint8).view(dtype)
+    stride = line // dtype.itemsize
+    return samples[: plane.height * stride].reshape(plane.height, stride)[:, : plane.width]
 
 
 def write_plane(frame: av.VideoFrame, index: int, values: Plane) -> None:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING, Any
 
 from upscale.errors import UsageError
 
+if TYPE_CHECKING:
+    import av
+
 #: Demuxers whose clock starts anywhere: all timestamps are moved so that the first one is zero.
 ARBITRARY_ORIGIN = frozenset({"mpegts", "mpeg", "mpegvideo", "flv", "live_flv", "asf", "rm", "wtv"})
+
+#: Demuxers whose clock may start anew in the middle.
+DISCONTINUOUS = frozenset({"mpegts", "mpeg"})
 
 
 class FrameClock:
@@ -32,9 +39,20 @@ class FrameClock:
         self._anchor = Fraction(0)  # time from which frames without a timestamp are counted
         self._since_anchor = 0
         self._last: int | None = None
+        self._seen: list[int | None] = [None, None]  # last pts and dts
+        self._faults = [0, 0]  # how often each ran backwards
 
-    def assign(self, pts: int | None, duration: int | None) -> tuple[int, int]:
-        """(pts, duration) in ticks for the next frame in display order."""
+    def assign(
+        self, pts: int | None, duration: int | None, dts: int | None = None
+    ) -> tuple[int, int]:
+        """(pts, duration) in ticks for the next frame in display order.
+
+        Args:
+            pts, duration: as decoded; None or 0 where the stream does not say.
+            dts: of the packet that completed the frame: given for formats that store no pts (AVI),
+                where the one that has run backwards less often is believed.
+        """
+        pts = self._believed(pts, dts)
         if pts is None:
             self.invented += 1
             pts = round(self._anchor + self._since_anchor * self._step)
@@ -46,6 +64,53 @@ class FrameClock:
             pts = self._last + 1
         self._last = pts
         return pts, duration if duration and duration > 0 else max(1, round(self._step))
+
+    def _believed(self, pts: int | None, dts: int | None) -> int | None:
+        for index, value in enumerate((pts, dts)):
+            if value is not None:
+                before = self._seen[index]
+                self._faults[index] += before is not None and value <= before
+                self._seen[index] = value
+        if dts is None or (pts is not None and self._faults[0] <= self._faults[1]):
+            return pts
+        return dts
+
+
+class ClockJumps:
+    """Joins the parts of a stream whose clock starts anew (concatenated or edited broadcasts).
+
+    As FFmpeg's own program does: a packet of audio or video whose dts lies 0.1 s before, or 10 s
+    behind, the one that is expected moves the clock of all streams from there on.
+
+    Attributes:
+        count: number of jumps found.
+    """
+
+    BACKWARD, FORWARD = Fraction(-1, 10), Fraction(10)
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._shift = Fraction(0)
+        self._expected: dict[int, Fraction] = {}
+
+    def fix(self, packet: av.Packet[Any]) -> None:
+        """Move a packet's timestamps; call for every packet in file order."""
+        at = packet.dts if packet.dts is not None else packet.pts
+        if at is None or not packet.time_base:
+            return
+        base = Fraction(packet.time_base)
+        time = at * base + self._shift
+        if packet.stream.type in ("audio", "video"):
+            expected = self._expected.get(packet.stream_index)
+            if expected is not None and not self.BACKWARD <= time - expected <= self.FORWARD:
+                self._shift -= time - expected
+                self.count += 1
+                time = expected
+            self._expected[packet.stream_index] = time + (packet.duration or 0) * base
+        ticks = round(self._shift / base)
+        if ticks:
+            packet.pts = None if packet.pts is None else packet.pts + ticks
+            packet.dts = None if packet.dts is None else packet.dts + ticks
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +163,7 @@ class Timeline:
         """Whether a timestamp of the input lies behind the kept part."""
         return self.end is not None and ticks * time_base >= self.end
 
-    def chapters(self, chapters: list[dict]) -> list[dict]:
+    def chapters(self, chapters: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Chapters moved to the output's clock; cut, or left out, where they leave the kept part."""
         kept = []
         for chapter in chapters:

@@ -13,7 +13,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import av.logging
@@ -159,7 +159,7 @@ def open_input(path: str) -> InputContainer:
 
 def limit_decoder(stream: Stream) -> None:
     """Put the limits on a stream's decoder; must run before its first packet is decoded."""
-    context = stream.codec_context
+    context: Any = stream.codec_context
     if context is None:  # unknown codec
         return
     context.options = {"max_pixels": str(MAX_PIXELS), "codec_whitelist": _CODECS}

@@ -12,13 +12,18 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import av
+    from av.filter import Graph
     from av.video.format import VideoFormat
 
 #: FFmpeg's enum values that are used here.
 RANGE_LIMITED, RANGE_FULL = 1, 2
 UNSPECIFIED = 2
 MATRIX_RGB, MATRIX_BT709 = 0, 1
+
+LEFT, CENTRE = 1, 2
 
 _DEPTHS = (8, 9, 10, 12, 14, 16)
 
@@ -97,20 +102,42 @@ def color_tags(frame: av.VideoFrame, context: av.VideoCodecContext) -> ColorTags
 class Converter:
     """Makes every frame of the size, format and colour tags that the first frame decided."""
 
-    def __init__(self, first: av.VideoFrame, tags: ColorTags) -> None:
+    def __init__(self, first: av.VideoFrame, tags: ColorTags, *, mark_left: bool = False) -> None:
+        """
+        Args:
+            first: decides size and format; it is not converted.
+            tags: put on every frame.
+            mark_left: mark every frame's chroma as sited left.
+        """
         from av.video.reformatter import VideoReformatter
 
         self.width, self.height = first.width, first.height
         self.format = processing_format(first.format)
         self.tags = tags
         self._reformatter = VideoReformatter()
+        self._mark_left = mark_left
+        self._markers: dict[tuple[int, int, str], Graph] = {}
 
     def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
         """The frame itself where it fits already, else a converted one; tagged either way."""
+        if self._mark_left:
+            frame = self._marked(frame)
         fits = (frame.width, frame.height, frame.format.name) == (self.width, self.height, self.format)
         out = frame if fits else self._reformat(frame)
         out.color_range, out.colorspace = self.tags.color_range, self.tags.matrix
         out.color_primaries, out.color_trc = self.tags.primaries, self.tags.trc
+        return out
+
+    def _marked(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """The same picture, not copied, with its chroma marked as sited left."""
+        pts, time_base, duration = frame.pts, frame.time_base, frame.duration
+        key = (frame.width, frame.height, frame.format.name)
+        if key not in self._markers:
+            self._markers[key] = filter_graph(frame, "setparams", "chroma_location=left")
+        graph = self._markers[key]
+        graph.vpush(frame)
+        out = graph.vpull()
+        out.pts, out.time_base, out.duration = pts, time_base, duration
         return out
 
     def _reformat(self, frame: av.VideoFrame) -> av.VideoFrame:
@@ -136,21 +163,62 @@ class Converter:
         return out
 
 
-def chroma_location(frame: av.VideoFrame, context: av.VideoCodecContext) -> int:
-    """FFmpeg's `AVChromaLocation` of a decoded frame: 1 left, 2 centre, 3 top left, …; 0 for no 4:2:0.
+@dataclass(frozen=True, slots=True)
+class ChromaSiting:
+    """Where the chroma samples of a subsampled stream lie.
+
+    Attributes:
+        location: FFmpeg's `AVChromaLocation`: 1 left, 2 centre, 3 top left, …; 0 without subsampling.
+        marked: False where the decoded frames carry another one (none), and must be marked.
+    """
+
+    location: int
+    marked: bool = True
+
+
+def chroma_siting(frame: av.VideoFrame, codec: str, says_so: Callable[[], bool]) -> ChromaSiting:
+    """The siting of a decoded frame's chroma.
+
+    Args:
+        frame: as decoded.
+        codec: FFmpeg's name.
+        says_so: whether the H.264 or HEVC headers name the siting at all; asked only where it matters.
+    """
+    if not chroma_shift(frame.format)[0]:
+        return ChromaSiting(0)
+    location = measured_chroma_location(frame)
+    if location == CENTRE and codec in ("h264", "hevc") and not says_so():
+        # The standards say left where the headers are silent; FFmpeg's decoder says nothing then,
+        # which swscale takes for centre.
+        return ChromaSiting(LEFT, marked=False)
+    return ChromaSiting(location)
+
+
+def headers_name_siting(stream: av.VideoStream, packet: bytes | None) -> bool:
+    """Whether an H.264 or HEVC stream's parameter sets say where its chroma lies."""
+    import av
+    from av.bitstream import BitStreamFilterContext
+
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.INFO)  # the filter reports through the log
+    try:
+        with av.logging.Capture() as lines:
+            headers = BitStreamFilterContext("trace_headers", stream)
+            if packet:
+                headers.filter(av.Packet(packet))
+    except (av.FFmpegError, ValueError):
+        return False
+    finally:
+        av.logging.set_level(before)
+    return any("chroma_loc_info_present_flag" in line[2] and line[2].strip().endswith("1") for line in lines)
+
+
+def measured_chroma_location(frame: av.VideoFrame) -> int:
+    """`AVChromaLocation` that swscale assumes for a frame of a subsampled format; 2 also if unmarked.
 
     PyAV before 19 does not expose it, but swscale acts on it: a copy of the frame's properties with
     a ramp in each chroma plane is enlarged, and where the ramps land tells the location.
     """
-    if chroma_shift(frame.format) != (1, 1):
-        return 0
-    value = getattr(context, "chroma_sample_location", None)
-    if value:
-        return int(value)
-    return _measured_chroma_location(frame)
-
-
-def _measured_chroma_location(frame: av.VideoFrame) -> int:
     import numpy as np
 
     from upscale.planes import plane_view
@@ -160,7 +228,9 @@ def _measured_chroma_location(frame: av.VideoFrame) -> int:
     if probe is frame:  # it is of that size and format already
         probe = frame.reformat(size + 2, size, format="yuv420p", interpolation="POINT", threads=1)
     if frame.interlaced_frame:  # swscale would enlarge each field by itself
-        probe = _progressive(probe)
+        graph = filter_graph(probe, "setfield", "mode=prog")
+        graph.vpush(probe)
+        probe = graph.vpull()
     ramp = np.arange(64, dtype=np.uint8) * step + offset
     plane_view(probe, 0)[...] = 128
     for index in (1, 2):
@@ -178,15 +248,19 @@ def _measured_chroma_location(frame: av.VideoFrame) -> int:
     return table.get((horizontal, vertical), 0)
 
 
-def _progressive(frame: av.VideoFrame) -> av.VideoFrame:
-    """The same frame, no longer marked interlaced; shares no memory with decoded pictures."""
+def filter_graph(frame: av.VideoFrame, name: str, arguments: str) -> Graph:
+    """A filter graph of one filter, for frames of this one's size, format and colour tags."""
     from av.filter import Graph
 
     graph = Graph()
-    source = graph.add("buffer", f"video_size={frame.width}x{frame.height}:pix_fmt=yuv420p:time_base=1/25")
-    graph.link_nodes(source, graph.add("setfield", "mode=prog"), graph.add("buffersink")).configure()
-    graph.vpush(frame)
-    return graph.vpull()
+    graph.threads = 1
+    source = graph.add(
+        "buffer",
+        f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/1000:"
+        f"colorspace={int(frame.colorspace)}:range={int(frame.color_range)}",
+    )
+    graph.link_nodes(source, graph.add(name, arguments), graph.add("buffersink")).configure()
+    return graph
 
 
 def _log2(value: int) -> int:

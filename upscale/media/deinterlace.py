@@ -7,7 +7,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import av
-from av.filter import Graph
+
+from upscale.media.convert import filter_graph
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,16 +30,8 @@ class Deinterlacer:
             frame: decides size and format; it is not pushed.
             every_frame: True treats all frames as interlaced, False only those marked so.
         """
-        self._graph = Graph()
-        self._graph.threads = 1
-        source = self._graph.add(
-            "buffer",
-            f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/1000:"
-            f"colorspace={int(frame.colorspace)}:range={int(frame.color_range)}",
-        )
         which = "all" if every_frame else "interlaced"
-        bwdif = self._graph.add("bwdif", f"mode=send_frame:parity=auto:deint={which}")
-        self._graph.link_nodes(source, bwdif, self._graph.add("buffersink")).configure()
+        self._graph = filter_graph(frame, "bwdif", f"mode=send_frame:parity=auto:deint={which}")
         self._times: deque[tuple[int | None, Fraction | None, int | None]] = deque()
         self._count = 0
 

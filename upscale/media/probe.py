@@ -206,6 +206,7 @@ def _describe_video(reader: Reader) -> VideoInfo:
     sar = stream.sample_aspect_ratio
     rate = stream.guessed_rate or stream.average_rate
     base = reader.time_base
+    chroma = convert.chroma_shift(frame.format)
     return VideoInfo(
         index=stream.index,
         codec=context.name,
@@ -214,7 +215,7 @@ def _describe_video(reader: Reader) -> VideoInfo:
         pix_fmt=frame.format.name,
         bit_depth=max((c.bits for c in frame.format.components), default=8),
         has_alpha=convert.has_alpha(frame.format),
-        chroma_shift=convert.chroma_shift(frame.format),
+        chroma_shift=chroma,
         rate=Fraction(rate) if rate else None,
         time_base=base,
         frames=stream.frames or 0,
@@ -226,11 +227,21 @@ def _describe_video(reader: Reader) -> VideoInfo:
         primaries=tags.primaries,
         trc=tags.trc,
         matrix=tags.matrix,
-        chroma_location=convert.chroma_location(frame, context),
-        hdr=HdrMetadata.from_frame(frame),
+        chroma_location=chroma_siting(reader).location if chroma == (1, 1) else 0,
+        hdr=_hdr(frame),
         interlaced=is_interlaced(reader),
         duration=_seconds(stream.duration, base) or _tagged_duration(dict(stream.metadata)),
     )
+
+
+def chroma_siting(reader: Reader) -> convert.ChromaSiting:
+    """Where the chroma samples of the decoded frames lie."""
+    stream = reader.video
+
+    def says_so() -> bool:
+        return convert.headers_name_siting(stream, reader.first_packet)
+
+    return convert.chroma_siting(reader.first[0], stream.codec_context.name, says_so)
 
 
 def is_interlaced(reader: Reader) -> bool:
@@ -248,8 +259,18 @@ def container_says_interlaced(reader: Reader) -> bool:
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
     """The nine fixed-point numbers of a frame's rotation tag."""
-    data: Any = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        data: Any = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV does not know one of the frame's kinds of side data (multi-view HEVC)
+        return None
     return struct.unpack("<9i", bytes(data)[:36]) if data is not None else None
+
+
+def _hdr(frame: av.VideoFrame) -> HdrMetadata | None:
+    try:
+        return HdrMetadata.from_frame(frame)
+    except ValueError:  # as in `display_matrix`
+        return None
 
 
 def _seconds(ticks: int | None, base: Fraction | None) -> float | None:

@@ -12,6 +12,7 @@ import av
 from av.stream import Disposition
 
 from upscale.errors import MediaError
+from upscale.media.clock import DISCONTINUOUS, ClockJumps
 from upscale.media.container import ffmpeg_reasons, media_error, open_input, reason
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class ReadStats:
         discarded: video packets that an edit list hides.
         decode_errors: packets (or reads) that FFmpeg refused.
         corrupt_frames: frames that the decoder marked as damaged.
+        clock_jumps: how often the clock of all streams started anew.
         last_end: latest end of a packet of any stream, in seconds on the input's clock.
     """
 
@@ -41,6 +43,7 @@ class ReadStats:
     discarded: int = 0
     decode_errors: int = 0
     corrupt_frames: int = 0
+    clock_jumps: int = 0
     last_end: float = 0.0
 
 
@@ -74,6 +77,7 @@ class Reader:
     Attributes:
         container, video: PyAV's objects.
         first: the first decoded frames in display order (at least one).
+        first_packet: the first video packet, as stored.
         covers: attached pictures by stream index.
         stats: counts, up to what was read so far.
     """
@@ -87,6 +91,7 @@ class Reader:
         self.path = path
         self.stats = ReadStats()
         self._error: BaseException | None = None
+        self.first_packet: bytes | None = None
         self.covers: dict[int, bytes] = {}
         self._ahead: deque[av.VideoFrame | av.Packet[Any]] = deque()
         self.container = open_input(path)
@@ -148,6 +153,7 @@ class Reader:
 
     def _read(self) -> Generator[av.VideoFrame | av.Packet[Any], None, None]:
         packets = self.container.demux()
+        jumps = ClockJumps() if self.container.format.name in DISCONTINUOUS else None
         started = False
         while True:
             try:
@@ -159,6 +165,11 @@ class Reader:
                 self._failed(error)
                 yield from self._decode(None)
                 return
+            if jumps is not None:
+                jumps.fix(packet)
+                self.stats.clock_jumps = jumps.count
+            if packet.size and self.first_packet is None and packet.stream.index == self.video.index:
+                self.first_packet = bytes(packet)
             if packet.stream.index != self.video.index:
                 if is_cover(packet.stream) and packet.size:
                     self.covers.setdefault(packet.stream.index, bytes(packet))

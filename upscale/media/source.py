@@ -14,7 +14,7 @@ from upscale.media.clock import FrameClock, Timeline
 from upscale.media.container import STDIN
 from upscale.media.convert import ColorTags, Converter
 from upscale.media.deinterlace import MIN_HEIGHT, MIN_WIDTH, Deinterlacer
-from upscale.media.probe import MediaInfo, VideoInfo, container_says_interlaced, describe
+from upscale.media.probe import MediaInfo, VideoInfo, chroma_siting, container_says_interlaced, describe
 from upscale.media.reader import Reader, is_cover
 
 if TYPE_CHECKING:
@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 #: A part that begins later than this is sought to, in formats where that is exact.
 SEEK_FROM, SEEK_MARGIN = Fraction(20), Fraction(10)
 SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+
+#: Demuxers of formats that store no presentation times.
+NO_PTS = frozenset({"avi"})
+
+#: Demuxers that read the duration from a header, so that a file which ends earlier was cut off.
+PROMISED_DURATION = frozenset({*SEEKABLE, "avi", "asf", "flv", "nut", "mxf"})
+
+#: Packets before time zero that an edit list hides, but a decoder needs (AAC's and Opus' lead-in), in s.
+LEAD_IN = Fraction(1, 10)
 
 #: Seconds read beyond the end of the part: packets are interleaved only roughly.
 INTERLEAVE = Fraction(2)
@@ -40,7 +49,8 @@ class SourceStats:
         decode_errors: packets that could not be decoded.
         corrupt_frames: frames that the decoder marked as damaged.
         adjusted_timestamps: duplicate or backward timestamps that were moved.
-        expected_frames: what the container promised; 0 if it did not, or only a part was read.
+        expected_frames: what the container promised, where fewer came out; 0 where nothing is known to
+            be missing, or only a part was read.
         video_end: end of the last frame in seconds on the output's clock.
         missing_seconds: how much earlier all packets ended than the container promised.
     """
@@ -136,7 +146,8 @@ class Source:
         tags = ColorTags(
             color_range=video.color_range, primaries=video.primaries, trc=video.trc, matrix=video.matrix
         )
-        self._converter = Converter(self._reader.first[0], tags)
+        mark_left = not chroma_siting(self._reader).marked
+        self._converter = Converter(self._reader.first[0], tags, mark_left=mark_left)
         self.frame_format: str = self._converter.format
         self._clock = FrameClock(self._reader.time_base, video.rate)
         self._keep_interlaced = keep_interlaced
@@ -200,10 +211,11 @@ class Source:
     def __iter__(self) -> Iterator[av.VideoFrame | av.Packet[Any]]:
         """See the class; can be iterated once."""
         timeline, base = self._timeline, self._reader.time_base
+        dts_counts = self.info.format in NO_PTS
         video_done = False
         for item in self._reader:
             if isinstance(item, av.VideoFrame):
-                pts, duration = self._clock.assign(_timestamp(item), item.duration)
+                pts, duration = self._clock.assign(item.pts, item.duration, item.dts if dts_counts else None)
                 if timeline.after(pts, base):
                     video_done = True
                 elif not timeline.before(pts, base):
@@ -247,10 +259,10 @@ class Source:
         kind = packet.stream.type
         if is_cover(packet.stream) or not packet.time_base:
             return packet
-        if packet.is_discard and kind != "audio":
-            return None
         base = Fraction(packet.time_base)
         at = packet.pts if packet.pts is not None else packet.dts
+        if packet.is_discard and (kind != "audio" or at is None or not -LEAD_IN <= at * base < 0):
+            return None  # hidden by an edit list
         if at is None:
             return packet if self._whole else None
         if timeline.after(at, base):
@@ -311,18 +323,18 @@ class Source:
     def _finish_stats(self) -> None:
         self._copy_counts()
         read = self._reader.stats
+        if read.clock_jumps:
+            self.notes.append(f"the clock starts anew {read.clock_jumps} times: the parts were joined")
         if not self._whole:
             return
-        self.stats.expected_frames = max(0, self.info_video.frames - read.discarded)
-        if self.info.duration is not None:
+        promised = self.info_video.frames - read.discarded
+        # AVI counts empty chunks too, which mean "show the last frame again".
+        tolerance = 2 + promised // 50 if self.info.format in NO_PTS else 0
+        self.stats.expected_frames = promised if promised > self.stats.frames + tolerance else 0
+        if self.info.duration is not None and self.info.format in PROMISED_DURATION:
             missing = self.info.start + self.info.duration - read.last_end
             if missing > max(0.5, 0.02 * self.info.duration):
                 self.stats.missing_seconds = missing
-
-
-def _timestamp(frame: av.VideoFrame) -> int | None:
-    """pts, or the packet's dts where the container has no pts (AVI)."""
-    return frame.pts if frame.pts is not None else frame.dts
 
 
 def _clip_duration(duration: float | None, start: float | None, stop: float | None) -> float | None:
