@@ -112,8 +112,9 @@ _STAGES: dict[str, Callable[..., object]] = {
 
 def main() -> None:
     """``stages NAME ARGUMENTS-AS-JSON``; prints the result as JSON."""
-    name, arguments = sys.argv[1:]
-    sys.stdout.write(json.dumps(_STAGES[name](*json.loads(arguments))) + "\n")
+    name, given = sys.argv[1:]
+    arguments = [tuple(a) if isinstance(a, list) else a for a in json.loads(given)]
+    sys.stdout.write(json.dumps(_STAGES[name](*arguments)) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,119 @@
+"""Directories: what is read, what is written, and what one bad file may spoil."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from conftest import MakeClip
+
+from upscale import Options, UsageError
+from upscale.events import BatchStart, Event, Failed, Result, Skipped
+from upscale.jobs.batch import upscale_directory
+
+OPTIONS = Options(model="lanczos", scale=2)
+
+
+def names(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir()}
+
+
+def test_one_bad_file_does_not_stop_the_others(tmp_path: Path, make_clip: MakeClip) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.mp4", "c.mkv", "d.mov"):
+        make_clip(folder / name)
+    (folder / "b.mp4").write_bytes(b"not a video at all" * 100)
+    (folder / "notes.txt").write_text("left alone")
+    events: list[Event] = []
+    result = upscale_directory(str(folder), None, OPTIONS, events.append)
+    assert names(tmp_path / "in_2x") == {"a.mp4", "c.mkv", "d.mov"}
+    assert [f.input for f in result.failed] == [str(folder / "b.mp4")]
+    assert result.failed[0].exit_code == 1
+    assert len(result.results) == 3
+    assert isinstance(events[0], BatchStart)
+    assert events[0].files == 4
+    assert events[-1] is result
+    assert {type(e) for e in events} >= {Result, Failed}
+
+
+def test_what_is_done_is_skipped_and_redone_when_asked(tmp_path: Path, make_clip: MakeClip) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    make_clip(folder / "a.mp4")
+    upscale_directory(str(folder), str(out), OPTIONS)
+    first = (out / "a.mp4").stat().st_mtime_ns
+    events: list[Event] = []
+    again = upscale_directory(str(folder), str(out), OPTIONS, events.append)
+    assert len(again.skipped) == 1
+    assert any(isinstance(e, Skipped) for e in events)
+    assert (out / "a.mp4").stat().st_mtime_ns == first
+    redone = upscale_directory(
+        str(folder), str(out), Options(model="lanczos", scale=2, overwrite=True)
+    )
+    assert len(redone.results) == 1
+    assert (out / "a.mp4").stat().st_mtime_ns > first
+
+
+def test_subfolders_are_mirrored_only_when_asked(tmp_path: Path, make_clip: MakeClip) -> None:
+    folder = tmp_path / "in"
+    (folder / "sub" / "deep").mkdir(parents=True)
+    make_clip(folder / "a.mp4")
+    make_clip(folder / "sub" / "deep" / "b.mp4")
+    upscale_directory(str(folder), str(tmp_path / "flat"), OPTIONS)
+    assert names(tmp_path / "flat") == {"a.mp4"}
+    recursive = Options(model="lanczos", scale=2, recursive=True)
+    upscale_directory(str(folder), str(tmp_path / "deep"), recursive)
+    assert names(tmp_path / "deep") == {"a.mp4", "sub/deep/b.mp4"}
+
+
+def test_an_output_inside_the_input_is_not_read_again(tmp_path: Path, make_clip: MakeClip) -> None:
+    make_clip(tmp_path / "a.mp4")
+    recursive = Options(model="lanczos", scale=2, recursive=True)
+    for _ in range(2):
+        result = upscale_directory(str(tmp_path), str(tmp_path / "out"), recursive)
+        assert len(result.results) + len(result.skipped) == 1
+    assert names(tmp_path) == {"a.mp4", "out/a.mp4"}
+
+
+def test_links_to_directories_and_special_files_are_left_out(tmp_path: Path, make_clip: MakeClip) -> None:
+    """A link loop must end, and opening a FIFO would wait for ever."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    make_clip(folder / "a.mp4")
+    (folder / "loop").symlink_to(folder, target_is_directory=True)
+    os.mkfifo(folder / "pipe.mp4")
+    recursive = Options(model="lanczos", scale=2, recursive=True)
+    result = upscale_directory(str(folder), str(tmp_path / "out"), recursive)
+    assert [r.input for r in result.results] == [str(folder / "a.mp4")]
+    assert not result.failed
+
+
+def test_same_stems_do_not_collide(tmp_path: Path, make_clip: MakeClip) -> None:
+    """a.flv becomes .mp4, which is a.mp4's name already."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.mp4", "a.mkv", "a.flv"):
+        make_clip(folder / name)
+    upscale_directory(str(folder), str(tmp_path / "out"), OPTIONS)
+    assert names(tmp_path / "out") == {"a.mp4", "a.mkv", "a.flv.mp4"}
+
+
+def test_a_folder_of_failures_leaves_no_empty_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(b"")
+    result = upscale_directory(str(folder), str(tmp_path / "out"), OPTIONS)
+    assert len(result.failed) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_impossible_directories_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="same directory"):
+        upscale_directory(str(tmp_path), str(tmp_path), OPTIONS)
+    with pytest.raises(UsageError, match="must be one"):
+        upscale_directory(str(tmp_path), str(tmp_path / "file"), OPTIONS)
+    with pytest.raises(UsageError, match="not a directory"):
+        upscale_directory(str(tmp_path / "file"), None, OPTIONS)
