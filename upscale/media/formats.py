@@ -37,7 +37,8 @@ class Container:
         tick: time base that the muxer forces on every stream, or None if it takes the encoder's.
         pipe: can be written to a pipe as it is.
         vfr: holds a time stamp for every frame.
-        options: muxer options that are always right.
+        options: muxer options that are always right. Matroska keeps negative times (the priming of
+            AAC) instead of moving everything by them.
     """
 
     name: str
@@ -121,6 +122,7 @@ _CONTAINERS = (
         cover="attachment",
         tick=Fraction(1, 1000),
         pipe=True,
+        options={"avoid_negative_ts": "disabled"},
     ),
     Container(
         name="webm",
@@ -134,6 +136,7 @@ _CONTAINERS = (
         rotation=True,
         tick=Fraction(1, 1000),
         pipe=True,
+        options={"avoid_negative_ts": "disabled"},
     ),
     Container(
         name="avi",

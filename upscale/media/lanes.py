@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from upscale.media.probe import VideoInfo
 
 
+#: Far below 32 bit, so that readers with signed arithmetic stay safe.
+_MAX_TIMESCALE = 50_000_000
+
+
 class Lane:
     """One output stream that is fed with packets of one input stream.
 
@@ -38,7 +43,9 @@ class Lane:
     def accept(self, packet: av.Packet) -> Iterable[av.Packet]:
         """Packets for the muxer, ready in order. A copy passes the packet itself."""
         if packet.pts is None and packet.dts is None:
-            return ()
+            if self.written.packets:  # no place in time is known, and none can be guessed
+                return ()
+            packet.pts = packet.dts = 0  # covers and one-packet streams often come without
         packet.stream = self.stream
         return (self._counted(packet),)
 
@@ -68,6 +75,42 @@ class Lane:
             packet.pts, packet.dts, packet.duration = max(pts, dts), dts, duration
             self.adjusted += 1
         self._last = dts
+
+
+class _VideoLane(Lane):
+    """A second video stream.
+
+    Matroska stores no decoding times, and FFmpeg cannot work out those of the first packets of
+    a stream with B-frames: they wait for the first known one.
+    """
+
+    _LIMIT = 32
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream, "video")
+        self._waiting: list[av.Packet] = []
+        self._known = False
+
+    def accept(self, packet: av.Packet) -> Iterable[av.Packet]:
+        if self._known or packet.pts is None:
+            return super().accept(packet)
+        self._waiting.append(packet)
+        if packet.dts is None and len(self._waiting) < self._LIMIT:
+            return ()
+        return self.flush()
+
+    def flush(self) -> Iterable[av.Packet]:
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return []
+        self._known = True
+        last = waiting[-1]
+        step = max(1, next((p.duration for p in waiting if p.duration), 1))
+        dts = last.dts if last.dts is not None else min(p.pts or 0 for p in waiting)
+        for packet in reversed(waiting):
+            packet.dts = dts
+            dts -= step
+        return [ready for packet in waiting for ready in super(_VideoLane, self).accept(packet)]
 
 
 class _SubtitleLane(Lane):
@@ -118,6 +161,22 @@ def add_encoder(container: Any, plan: Plan, video: VideoInfo | None, source: Any
     return stream
 
 
+def movie_timescale(plan: Plan, inputs: Iterable[Any]) -> int:
+    """Ticks per second for start offsets in the mov family: they are stored in this unit.
+
+    With the muxer's 1000 a stream that starts at 2002/30000 s would start at 66/1000.
+    """
+    chosen = {s.index for s in plan.by_action("copy", "convert")}
+    scale = plan.encoder.time_base.denominator
+    for stream in inputs:
+        if stream.index in chosen and stream.type == "audio" and stream.codec_context is not None:
+            both = math.lcm(scale, stream.codec_context.sample_rate or 1)
+            scale = both if both <= _MAX_TIMESCALE else scale
+    while scale < 1000:
+        scale *= 10
+    return min(scale, _MAX_TIMESCALE)
+
+
 def add_copy(container: Any, plan: Plan, entry: StreamPlan, source: Any) -> Lane:
     """A stream whose packets pass unchanged."""
     from av.stream import Disposition
@@ -130,6 +189,8 @@ def add_copy(container: Any, plan: Plan, entry: StreamPlan, source: Any) -> Lane
     stream.disposition = source.disposition
     is_cover = entry.kind == "video" and bool(source.disposition & Disposition.attached_pic)
     exact = entry.kind == "audio" and plan.container in ("matroska", "webm", "mp4", "mov")
+    if entry.kind == "video" and not is_cover:
+        return _VideoLane(stream)
     return Lane(stream, "cover" if is_cover else entry.kind, exact=exact)
 
 

@@ -170,6 +170,8 @@ def _plan_encoder(
             extra[parameter] = video.hdr.encoder_params(codec.name)
     if codec.name == "mjpeg" and video.color_range != _FULL_RANGE:
         extra["strict"] = "unofficial"  # JPEG is full range by definition; keeping the range is truer
+    if not container.vfr and container.name == "avi" and codec.name in ("libx264", "libx265"):
+        extra["bf"] = "0"  # avi has only decoding times: B-frames would delay the whole video
     settings, qscale = encoder_settings(codec, options, extra)
     choice = EncoderChoice(
         codec=codec.name,
@@ -200,6 +202,9 @@ def _format_losses(source: str, target: str, encoder: str) -> Iterable[str]:
     if not old.components or not new.components:
         return
     old_bits, new_bits = old.components[0].bits, new.components[0].bits
+    if new_bits < 8:
+        yield f"colours beyond 256 ({encoder})"
+        return
     if new_bits < old_bits:
         yield f"{old_bits} bit depth ({encoder} writes {new_bits} bit)"
     if len(old.components) >= 3 > len(new.components):
@@ -254,6 +259,8 @@ def _plan_other_video(
     if not stream.is_cover:
         if plan.codec in container.video:
             plan.action, plan.note = "copy", "second video stream: copied, not upscaled"
+        elif _is_single_picture(stream, plan) and container.cover == "attachment" and info.path != STDOUT:
+            plan.action, plan.note = "attach", "a single picture: kept as a cover"
         else:
             lost.append(_name(stream, plan.codec))
     elif container.cover == "packet" and plan.codec in ("mjpeg", "png"):
@@ -262,6 +269,12 @@ def _plan_other_video(
         plan.action, plan.note = "attach", "cover"
     else:
         lost.append("the cover picture")
+
+
+def _is_single_picture(stream: StreamInfo, plan: StreamPlan) -> bool:
+    """True for a video stream of one picture, by its codec and length."""
+    is_picture = plan.codec in ("png", "mjpeg", "bmp", "gif", "tiff", "webp")
+    return is_picture and stream.duration is not None and stream.duration < 0.5
 
 
 def _plan_audio(

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from upscale.errors import OutputError
 from upscale.media import color
-from upscale.media.lanes import Lane, add_attachment, add_copy, add_cover, add_encoder, make_converter
+from upscale.media.lanes import (
+    Lane,
+    add_attachment,
+    add_copy,
+    add_cover,
+    add_encoder,
+    make_converter,
+    movie_timescale,
+)
 from upscale.media.metadata import container_tags, needs_custom_tags
 from upscale.media.safefile import STDIO, SafeFile, check_output, write_error
 from upscale.media.verify import Written, verify
@@ -104,6 +112,8 @@ class Sink:
         muxer = dict(self.plan.muxer_options)
         if needs_custom_tags(self.plan.container, tags):
             muxer["movflags"] = muxer.get("movflags", "") + "+use_metadata_tags"
+        if "movflags" in muxer:
+            muxer["movie_timescale"] = str(movie_timescale(self.plan, source.container.streams))
         url = "pipe:1" if self._file is None else "file:" + self._file.path
         if self._file is None:
             muxer["flush_packets"] = "1"  # a player at the other end shows each frame as it comes
