@@ -147,6 +147,7 @@ _CONTAINERS = (
             {"mp3", "mp2", "ac3", "wmav2", "pcm_s16le", "pcm_s24le", "pcm_u8", "pcm_mulaw", "pcm_alaw"}
         ),
         audio_encoders=("pcm_s16le",),
+        default_encoder="mpeg4",  # avi keeps no presentation times, so H.264 is read back with a shift
         vfr=False,
     ),
     Container(

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from upscale.media.probe import VideoInfo
 
 
+#: FFmpeg's AVFMT_TS_NONSTRICT: equal decoding times are allowed.
+_TS_NONSTRICT = 0x20000
+
 #: Far below 32 bit, so that readers with signed arithmetic stay safe.
 _MAX_TIMESCALE = 50_000_000
 
@@ -36,6 +39,7 @@ class Lane:
 
     def __init__(self, stream: Any, kind: str, *, exact: bool = False) -> None:
         self.stream = stream
+        self._strict = not stream.container.format.flags & _TS_NONSTRICT
         self.written = Written(kind, exact=exact)
         self.adjusted = 0
         self._last: int | None = None
@@ -59,7 +63,7 @@ class Lane:
         return packet
 
     def _keep_order(self, packet: av.Packet) -> None:
-        """Decoding times must rise in the muxer's ticks: mp4 and others refuse the file otherwise."""
+        """Decoding times must rise in the muxer's ticks, or at least not fall in the lenient muxers."""
         if packet.dts is None:
             packet.dts = packet.pts
         target = self.stream.time_base
@@ -67,8 +71,8 @@ class Lane:
             return
         factor = Fraction(packet.time_base) / Fraction(target)
         dts = round(packet.dts * factor)
-        if self._last is not None and dts <= self._last:
-            dts = self._last + 1
+        if self._last is not None and dts < self._last + self._strict:
+            dts = self._last + self._strict
             pts = round(packet.pts * factor) if packet.pts is not None else dts
             duration = round((packet.duration or 0) * factor)
             packet.time_base = Fraction(target)
