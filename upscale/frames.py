@@ -53,8 +53,8 @@ class FrameUpscaler:
         out = self._resize(frame, "all")
         if self._backend is not None:
             write_plane(out, 0, self._luma(frame, self._backend))
+        # Times and side data were copied by swscale's wrapper; the tags were replaced for the scaling.
         out.pict_type = 0  # the encoder decides, not the source's GOP
-        out.pts, out.time_base, out.duration = frame.pts, frame.time_base, frame.duration
         out.color_range, out.colorspace = frame.color_range, frame.colorspace
         out.color_primaries, out.color_trc = frame.color_primaries, frame.color_trc
         return out
