@@ -30,9 +30,14 @@ def random_weights(config: GeneratorConfig, seed: int = 0) -> dict[str, np.ndarr
     return weights
 
 
-def write_model(folder: Path, config: GeneratorConfig = HALF, seed: int = 0) -> ModelFiles:
-    """The same random network as safetensors, ONNX and TFLite."""
-    weights = random_weights(config, seed)
+def write_model(
+    folder: Path,
+    config: GeneratorConfig = HALF,
+    seed: int = 0,
+    weights: dict[str, np.ndarray] | None = None,
+) -> ModelFiles:
+    """The same network, `weights` or a random one, as safetensors, ONNX and TFLite."""
+    weights = weights or random_weights(config, seed)
     paths = {kind: folder / f"net.{kind}" for kind in ("safetensors", "onnx", "tflite")}
     save_file(weights, paths["safetensors"], metadata={"config": config.to_json()})
     export_onnx(config, weights, paths["onnx"], {"name": "net"})

@@ -92,7 +92,7 @@ def _quantize(content: bytes, recipe: str, pictures: Sequence[npt.NDArray[np.uin
 
 def _floats(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """(H, W) code values → (1, H, W, 1) in 0…1."""
-    return (picture.astype(np.float32) / 255)[None, :, :, None]
+    return (picture.astype(np.float32) / np.float32(255))[None, :, :, None]
 
 
 def _run(content: bytes, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -109,9 +109,8 @@ def _run(content: bytes, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float
     interpreter.allocate_tensors()
     interpreter.set_tensor(index, values)
     interpreter.invoke()
-    output = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-    codes: npt.NDArray[np.float32] = np.clip(np.rint(output * np.float32(255)), 0, 255)
-    return codes
+    output: npt.NDArray[np.float32] = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    return np.clip(np.rint(output * 255), 0, 255).astype(np.float32)
 
 
 def _psnr(expected: list[npt.NDArray[np.float32]], got: list[npt.NDArray[np.float32]]) -> float:
