@@ -49,9 +49,7 @@ def test_what_is_done_is_skipped_and_redone_when_asked(tmp_path: Path, make_clip
     assert len(again.skipped) == 1
     assert any(isinstance(e, Skipped) for e in events)
     assert (out / "a.mp4").stat().st_mtime_ns == first
-    redone = upscale_directory(
-        str(folder), str(out), Options(model="lanczos", scale=2, overwrite=True)
-    )
+    redone = upscale_directory(str(folder), str(out), Options(model="lanczos", scale=2, overwrite=True))
     assert len(redone.results) == 1
     assert (out / "a.mp4").stat().st_mtime_ns > first
 

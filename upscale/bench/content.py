@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     import av
+    from av.video.plane import VideoPlane
 
     Picture = npt.NDArray[np.uint8]
 
@@ -92,7 +93,7 @@ def _discs(luma: npt.NDArray[np.float64], n: int) -> None:
         luma[(y - centre_y) ** 2 + (x - centre_x) ** 2 < (10 + 6 * k) ** 2] += 15 * (k - 2) + 5
 
 
-def _fill(plane: av.VideoPlane, values: Picture) -> None:
+def _fill(plane: VideoPlane, values: Picture) -> None:
     rows = np.zeros((plane.height, plane.line_size), np.uint8)
     rows[:, : plane.width] = values
     plane.update(rows)

@@ -16,6 +16,9 @@ from upscale.options import RESAMPLERS
 #: Source size → size of the result, both (width, height): the two jobs that are measured.
 SIZES = {(640, 360): (1280, 720), (480, 360): (960, 720)}
 
+#: How the command line is told to make these sizes.
+_TARGET = ["--target", "720p"]
+
 #: What everything is compared with.
 BASELINE = RESAMPLERS[0]
 
@@ -136,7 +139,7 @@ def _stage(name: str, *arguments: object) -> Any:
 def _pipeline(clip: Path, named: list[str], runs: int, frames: int) -> dict[str, Any]:
     """The whole job in fresh processes: medians of frame rate, CPU time and peak memory."""
     output = clip.with_suffix(".mp4")
-    command = ["upscale", str(clip), str(output), "-y", "--json", "--no-progress", *named]
+    command = ["upscale", str(clip), str(output), "-y", "--json", "--no-progress", *_TARGET, *named]
     done = [machine.measure(command) for _ in range(runs)]
     cpu = [d.cpu_seconds / frames for d in done if d.cpu_seconds is not None]
     peak = [d.peak_memory for d in done if d.peak_memory is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,10 +56,8 @@ def predict(input: str, options: Options, extension: str = "mkv") -> Prediction:
     watch = _Watch()
     with TemporaryDirectory(prefix="upscale-bench-") as folder:
         output = str(Path(folder) / f"part.{extension}")
-        try:
+        with suppress(_Enough):
             upscale_file(input, output, replace(options, overwrite=True), watch)
-        except _Enough:
-            pass
     return watch.prediction(input)
 
 

@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from av import VideoFrame
+
 #: Frames that are upscaled before and while measuring the network.
 _WARM_UP, _FRAMES = 4, 24
 #: Upscaled frames that are held for measuring the encoder: 1.4 MB each at 1280×720.
@@ -27,7 +29,7 @@ def decode_fps(clip: str, runs: int) -> float:
     def once() -> float:
         begun = time.perf_counter()
         with Source(clip) as source:
-            frames = sum(1 for item in source if hasattr(item, "planes"))
+            frames = sum(isinstance(item, VideoFrame) for item in source)
         return frames / (time.perf_counter() - begun)
 
     return _median(once, runs)
@@ -50,7 +52,7 @@ def encode_fps(clip: str, size: tuple[int, int], runs: int) -> float:
             plan = make_plan(source.info, output, options, size, source.frame_format)
             frames = []
             for item in source:
-                if hasattr(item, "planes"):
+                if isinstance(item, VideoFrame):
                     frames.append(upscaler(item))
                 if len(frames) == _HELD:
                     break
@@ -75,7 +77,7 @@ def network_fps(
     from upscale.planes import plane_view
 
     with Source(clip) as source:
-        frame = next(item for item in source if hasattr(item, "planes"))
+        frame = next(item for item in source if isinstance(item, VideoFrame))
     luma = plane_view(frame, 0)
     workers = plan_threads(threads).workers
     with (

@@ -38,11 +38,11 @@ def bench(file: str | None, frames: int | None, runs: int | None, as_json: bool,
     from upscale.bench.measure import BenchConfig
     from upscale.bench.measure import bench as measure
 
-    chosen = {"frames": frames, "runs": runs}
+    chosen: dict[str, Any] = {"frames": frames, "runs": runs}
     for plural, one in (("backends", "backend"), ("models", "model"), ("threads", "threads")):
         if given[one] not in (None, "auto"):
             chosen[plural] = (given[one],)
-    report = measure(BenchConfig(**{k: v for k, v in chosen.items() if v is not None}), _progress)  # type: ignore[arg-type]
+    report = measure(BenchConfig(**{k: v for k, v in chosen.items() if v is not None}), _progress)
     machine = report["machine"]
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     print(bench_table(report["rows"]))

@@ -200,10 +200,9 @@ def _video_text(found: MediaInfo, plan: Plan | None, reason: str | None, place: 
     for s in plan.streams:
         source = by_index.get(s.index)
         described = [(source.language or "").replace("und", ""), source.title or ""] if source else []
-        rows.append([
-            f"#{s.index}", s.kind, s.codec or "unknown", " ".join(d for d in described if d),
-            _ACTIONS.get(s.action, s.action) + (f" {_HOW[s.action]} {s.to_codec}" if s.to_codec else ""), s.note or "",
-        ])  # fmt: skip
+        name = " ".join(d for d in described if d)
+        action = _ACTIONS.get(s.action, s.action) + (f" {_HOW[s.action]} {s.to_codec}" if s.to_codec else "")
+        rows.append([f"#{s.index}", s.kind, s.codec or "unknown", name, action, s.note or ""])
     lines.append(table(rows, ["stream", "kind", "codec", "name", "what happens", "why"]))
     lines += [f"warning: {clean(w)}" for w in plan.warnings]
     return "\n".join(lines)

@@ -1,0 +1,88 @@
+"""The package as it is installed: its wheel, its public names, its documents."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+import upscale
+
+
+def test_public_names_are_sorted_and_all_there() -> None:
+    assert upscale.__all__ == sorted(upscale.__all__)
+    assert set(upscale.__all__) == set(upscale._HOMES)
+    for name in upscale.__all__:
+        assert getattr(upscale, name) is not None
+        assert name in dir(upscale)
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = upscale.nonsense
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = "import upscale, sys; print({'av', 'numpy', 'click', 'onnxruntime', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "set()"
+
+
+def test_the_console_script_is_the_command_line() -> None:
+    scripts = [e for e in distribution("upscale").entry_points if e.group == "console_scripts"]
+    assert [(e.name, e.value) for e in scripts] == [("upscale", "upscale.cli.main:main")]
+
+
+def test_ci_runs_the_install_command_of_the_readme() -> None:
+    """The second README command and .ci/run must not drift apart."""
+    install = "pip install -c tests/constraints.txt -e '.[test]'"
+    assert install in (ROOT / "README.md").read_text()
+    assert install.replace("install", "install --quiet", 1) in (ROOT / ".ci" / "run").read_text()
+
+
+def test_every_sample_has_its_licence_line() -> None:
+    text = (ROOT / "samples" / "README.md").read_text()
+    clips = [p.name for p in (ROOT / "samples").glob("*.mp4") if "720p" not in p.name]
+    assert len(clips) >= 2
+    for name in clips:
+        assert f"`{name}`" in text
+
+
+@pytest.mark.slow
+def test_a_wheel_in_an_empty_environment_does_the_main_job(tmp_path: Path, samples: Path) -> None:
+    """Outside the checkout, with nothing but the wheel and its declared dependencies."""
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True, timeout=120)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "upscale/_weights/models.json" in names
+    assert not [n for n in names if n.startswith(("tests/", "samples/", "weights/"))]
+
+    venv.create(tmp_path / "venv", with_pip=True)
+    folder = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    pip = [
+        str(folder / "python"),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "-c",
+        str(ROOT / "tests/constraints.txt"),
+    ]
+    subprocess.run([*pip, str(wheel)], check=True, timeout=280)
+    command = [str(folder / "upscale"), str(samples / "bee_360p.mp4"), "out.mp4", "-t", "0.5", "--json"]
+    clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["size"] == [1280, 720]
+    assert "onnx" in result["backend"]
+    assert (tmp_path / "out.mp4").stat().st_size == result["bytes"]
