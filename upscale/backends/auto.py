@@ -107,7 +107,7 @@ def _fastest(times: dict[str, float]) -> str:
 
 def _describe(times: dict[str, float]) -> str:
     ordered = sorted(times.items(), key=lambda item: item[1])
-    return ", ".join(f"{name} {ms:.1f} ms per frame" for name, ms in ordered)
+    return ", ".join(f"{name} {ms:.1f} ms" for name, ms in ordered) + " per frame"
 
 
 def _measure(
@@ -160,7 +160,8 @@ def _round(backend: Backend, frame: np.ndarray, pool: ThreadPoolExecutor, worker
 
 def _trial_size(height: int, width: int) -> tuple[int, int]:
     shrink = min(1.0, (_MAX_TRIAL_PIXELS / (height * width)) ** 0.5)
-    return max(1, round(height * shrink)), max(1, round(width * shrink))
+    rows = max(1, min(round(height * shrink), _MAX_TRIAL_PIXELS))
+    return rows, max(1, min(round(width * shrink), _MAX_TRIAL_PIXELS // rows))
 
 
 def _size_class(height: int, width: int) -> int:
@@ -193,10 +194,9 @@ def _valid(entry: Any, candidates: list[str]) -> dict[str, float] | None:
     """The cached times if they are what `_measure` returns."""
     if not isinstance(entry, dict) or not entry:
         return None
-    times = {
-        name: float(ms) for name, ms in entry.items() if name in candidates and isinstance(ms, int | float)
-    }
-    return times if len(times) == len(entry) else None
+    if not all(name in candidates and isinstance(ms, float) for name, ms in entry.items()):
+        return None
+    return entry
 
 
 def _read_cache() -> dict[str, Any]:
