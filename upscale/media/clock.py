@@ -42,9 +42,7 @@ class FrameClock:
         self._seen: list[int | None] = [None, None]  # last pts and dts
         self._faults = [0, 0]  # how often each ran backwards
 
-    def assign(
-        self, pts: int | None, duration: int | None, dts: int | None = None
-    ) -> tuple[int, int]:
+    def assign(self, pts: int | None, duration: int | None, dts: int | None = None) -> tuple[int, int]:
         """(pts, duration) in ticks for the next frame in display order.
 
         Args:
@@ -128,9 +126,7 @@ class Timeline:
     end: Fraction | None
 
     @classmethod
-    def make(
-        cls, format_name: str, origin: Fraction, start: float | None, stop: float | None
-    ) -> Timeline:
+    def make(cls, format_name: str, origin: Fraction, start: float | None, stop: float | None) -> Timeline:
         """
         Args:
             format_name: demuxer, which tells whether its clock's origin means anything.

@@ -50,7 +50,7 @@ def has_alpha(format: VideoFormat) -> bool:
 
 def chroma_shift(format: VideoFormat) -> tuple[int, int]:
     """Log2 of the horizontal and vertical chroma subsampling; (0, 0) for RGB and gray."""
-    if is_rgb(format) or not any(c.is_chroma for c in format.components):
+    if is_rgb(format) or sum(not c.is_alpha for c in format.components) < 3:
         return 0, 0
     # 64 is a multiple of every subsampling there is.
     return _log2(64 // format.chroma_width(64)), _log2(64 // format.chroma_height(64))
@@ -65,7 +65,7 @@ def processing_format(format: VideoFormat) -> str:
     suffix = "" if depth == 8 else f"{depth}le"
     if is_rgb(format):
         return f"yuv444p{suffix}"
-    if not any(c.is_chroma for c in format.components):
+    if sum(not c.is_alpha for c in format.components) < 3:
         return f"gray{suffix}"
     horizontal, vertical = chroma_shift(format)
     name = "444" if not horizontal else "420" if vertical else "422"

@@ -34,7 +34,7 @@ class StreamInfo:
     Attributes:
         index: in the file.
         kind: "video", "audio", "subtitle", "data" or "attachment".
-        codec: FFmpeg's name; None if FFmpeg does not know it.
+        codec: FFmpeg's name of the codec, not of a decoder ("subrip", "av1"); None if it is unknown.
         language, title: from the metadata.
         disposition: FFmpeg's bits.
         time_base: of the packets' timestamps.
@@ -184,7 +184,7 @@ def _describe_stream(stream: Stream) -> StreamInfo:
     return StreamInfo(
         index=stream.index,
         kind=stream.type,
-        codec=context.name if context is not None else None,
+        codec=context.codec.canonical_name if context is not None else None,
         metadata=metadata,
         language=metadata.get("language"),
         title=metadata.get("title") or metadata.get("name"),
@@ -209,7 +209,7 @@ def _describe_video(reader: Reader) -> VideoInfo:
     chroma = convert.chroma_shift(frame.format)
     return VideoInfo(
         index=stream.index,
-        codec=context.name,
+        codec=context.codec.canonical_name,
         width=frame.width,
         height=frame.height,
         pix_fmt=frame.format.name,

@@ -133,9 +133,7 @@ class Source:
 
     def _setup(self, start: float | None, stop: float | None, keep_interlaced: bool) -> None:
         origin = self.container.start_time
-        self._timeline = Timeline.make(
-            self.info.format, Fraction(origin or 0, av.time_base), start, stop
-        )
+        self._timeline = Timeline.make(self.info.format, Fraction(origin or 0, av.time_base), start, stop)
         duration = self.info.duration
         if start is not None and duration is not None and start >= duration:
             raise UsageError(f"start ({start:g} s) is behind the end ({duration:.3f} s)")
@@ -189,15 +187,17 @@ class Source:
         self.close()
 
     def close(self) -> None:
-        """Close the input. Read what you need of `container` before."""
+        """Close the input.
+
+        From then on neither `container` nor any stream, also as ``packet.stream``, may be touched: PyAV
+        reads freed memory. Data, times and ``packet.stream_index`` stay valid.
+        """
         self._reader.close()
 
     def streams_to_copy(self) -> list[Stream]:
         """All streams but the chosen video, without the kinds that were left out."""
         return [
-            s
-            for s in self.container.streams
-            if s.index != self.video.index and s.type not in self._left_out
+            s for s in self.container.streams if s.index != self.video.index and s.type not in self._left_out
         ]
 
     def select(self, indices: set[int]) -> None:
@@ -213,19 +213,26 @@ class Source:
         timeline, base = self._timeline, self._reader.time_base
         dts_counts = self.info.format in NO_PTS
         video_done = False
+        # One frame is held back: how long it is shown is known for certain when the next one comes.
+        held: tuple[av.VideoFrame, int, int] | None = None
         for item in self._reader:
             if isinstance(item, av.VideoFrame):
                 pts, duration = self._clock.assign(item.pts, item.duration, item.dts if dts_counts else None)
+                if held is not None:
+                    yield from self._frame(held[0], held[1], pts - held[1])
+                held = None
                 if timeline.after(pts, base):
                     video_done = True
                 elif not timeline.before(pts, base):
-                    yield from self._frame(item, pts, duration)
+                    held = item, pts, duration
             elif item.stream_index in self._selected:
                 packet = self._packet(item)
                 if packet is not None:
                     yield packet
             if video_done and self._beyond(item):
                 break
+        if held is not None:
+            yield from self._frame(held[0], held[1], self._last_duration(held[1], held[2]))
         if self._deinterlacer is not None:
             for frame in self._deinterlacer.flush():
                 yield self._delivered(frame)
@@ -246,6 +253,18 @@ class Source:
         else:
             for ready in self._deinterlacer.push(frame):
                 yield self._delivered(self._converter(ready))
+
+    def _last_duration(self, pts: int, duration: int) -> int:
+        """Ticks for which the last frame of the stream is shown.
+
+        MP4 stores how far decoding times are apart; with B-frames the last of these belongs to another
+        frame, but their sum is the end of the track.
+        """
+        stream = self.video
+        if self.info.format != SEEKABLE[0] or not stream.duration or self._reader.stats.discarded:
+            return duration
+        rest = (stream.start_time or 0) + stream.duration - pts
+        return rest if rest > 0 else duration
 
     def _delivered(self, frame: av.VideoFrame) -> av.VideoFrame:
         self.stats.frames += 1
