@@ -1,9 +1,8 @@
 """Makes the int8 TFLite file from the float one.
 
 The 3×3 convolutions compute in int8 with ranges calibrated on real pictures; the anchor, its
-addition and both shuffles stay float. So only the residual, a small correction, is rounded to 8 bit:
-a fully integer network would round the picture itself, and 8-bit steps of a value that is then
-rounded again to 8-bit code values cost far more than the network gains.
+addition and both shuffles stay float. So only the residual, a small correction, is rounded to 8
+bit, not the picture itself, which costs 2.4 to 3.3 dB against the float network and saves no time.
 """
 
 from __future__ import annotations
