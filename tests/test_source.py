@@ -121,6 +121,12 @@ def test_a_part_behind_the_end(tmp_path: Path) -> None:
         Source(str(path), start=9.0)
 
 
+def test_a_part_between_two_frames(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "x.mkv", [0, 1000], time_base=MS)
+    with pytest.raises(UsageError, match="no frame lies between"):
+        read(path, start=0.2, stop=0.8)
+
+
 def test_selecting_streams(tmp_path: Path) -> None:
     path = write_program(tmp_path / "p.mkv", subtitles=SUBTITLES[:3])
     with Source(str(path)) as source:

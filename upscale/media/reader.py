@@ -34,7 +34,6 @@ class ReadStats:
         packets: video packets read.
         discarded: video packets that an edit list hides.
         decode_errors: packets (or reads) that FFmpeg refused.
-        corrupt_frames: frames that the decoder marked as damaged.
         clock_jumps: how often the clock of all streams started anew.
         last_end: latest end of a packet of any stream, in seconds on the input's clock.
     """
@@ -42,7 +41,6 @@ class ReadStats:
     packets: int = 0
     discarded: int = 0
     decode_errors: int = 0
-    corrupt_frames: int = 0
     clock_jumps: int = 0
     last_end: float = 0.0
 
@@ -76,7 +74,7 @@ class Reader:
 
     Attributes:
         container, video: PyAV's objects.
-        first: the first decoded frames in display order (at least one).
+        first: the first decoded frames in display order (at least one); clear it when it was looked at.
         first_packet: the first video packet, as stored.
         covers: attached pictures by stream index.
         stats: counts, up to what was read so far.
@@ -198,7 +196,6 @@ class Reader:
         except (av.FFmpegError, ValueError) as error:
             self._failed(error)
             return []
-        self.stats.corrupt_frames += sum(f.is_corrupt for f in frames)
         return list(frames)
 
     def _failed(self, error: BaseException) -> None:

@@ -11,7 +11,7 @@ import av
 
 from upscale.errors import UsageError
 from upscale.media.clock import FrameClock, Timeline
-from upscale.media.container import STDIN
+from upscale.media.container import STDIN, media_error
 from upscale.media.convert import ColorTags, Converter
 from upscale.media.deinterlace import MIN_HEIGHT, MIN_WIDTH, Deinterlacer
 from upscale.media.probe import MediaInfo, VideoInfo, chroma_siting, container_says_interlaced, describe
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.stream import Stream
 
-#: A part that begins later than this is sought to, in formats where that is exact.
+#: A part that begins later than this is sought to, in formats where that is exact. Reading begins this
+#: much before it (in seconds): at a key frame, and early enough for subtitles that are on screen.
 SEEK_FROM, SEEK_MARGIN = Fraction(20), Fraction(10)
 SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 
@@ -151,8 +152,10 @@ class Source:
         self._keep_interlaced = keep_interlaced
         self._deinterlacer: Deinterlacer | None = None
         self._size_noted = False
+        self._every_frame = container_says_interlaced(self._reader)
         if video.interlaced:
             self._interlaced_found(self._reader.first[0])
+        self._reader.first.clear()  # a few pictures of 8K are half a gigabyte
         if video.has_alpha or self.video.metadata.get("alpha_mode") == "1":
             self.notes.append("transparency is dropped")
         self._seek_to_part()
@@ -209,7 +212,18 @@ class Source:
         return self._reader.covers.get(index)
 
     def __iter__(self) -> Iterator[av.VideoFrame | av.Packet[Any]]:
-        """See the class; can be iterated once."""
+        """See the class; can be iterated once.
+
+        Raises:
+            MediaError: FFmpeg cannot convert or deinterlace the frames.
+            UsageError: no frame in the wanted part; interlaced frames show up with `keep_interlaced`.
+        """
+        try:
+            yield from self._deliver()
+        except av.FFmpegError as error:
+            raise media_error(error, self._reader.path) from None
+
+    def _deliver(self) -> Iterator[av.VideoFrame | av.Packet[Any]]:
         timeline, base = self._timeline, self._reader.time_base
         dts_counts = self.info.format in NO_PTS
         video_done = False
@@ -240,6 +254,7 @@ class Source:
 
     def _frame(self, frame: av.VideoFrame, pts: int, duration: int) -> Iterator[av.VideoFrame]:
         base = self._reader.time_base
+        self.stats.corrupt_frames += frame.is_corrupt
         if self._timeline.end is not None:
             duration = max(1, min(duration, int(self._timeline.end / base) - pts))
         frame.pts, frame.time_base, frame.duration = self._timeline.shift(pts, base), base, duration
@@ -314,9 +329,7 @@ class Source:
             raise UsageError(_INTERLACED_REFUSED)
         if frame.width < MIN_WIDTH or frame.height < MIN_HEIGHT:
             return
-        first = self._converter(frame) if frame is not self._reader.first[0] else None
-        model = first or _blank_like(self._converter)
-        self._deinterlacer = Deinterlacer(model, every_frame=container_says_interlaced(self._reader))
+        self._deinterlacer = Deinterlacer(_blank_like(self._converter), every_frame=self._every_frame)
         self.notes.append("interlaced: deinterlaced with bwdif, frame rate kept")
 
     def _note_size(self, frame: av.VideoFrame) -> None:
@@ -336,7 +349,6 @@ class Source:
     def _copy_counts(self) -> None:
         read = self._reader.stats
         self.stats.decode_errors = read.decode_errors
-        self.stats.corrupt_frames = read.corrupt_frames
         self.stats.adjusted_timestamps = self._clock.adjusted
 
     def _finish_stats(self) -> None:
@@ -345,6 +357,8 @@ class Source:
         if read.clock_jumps:
             self.notes.append(f"the clock starts anew {read.clock_jumps} times: the parts were joined")
         if not self._whole:
+            if not self.stats.frames:
+                raise UsageError("no frame lies between start and stop")
             return
         promised = self.info_video.frames - read.discarded
         # AVI counts empty chunks too, which mean "show the last frame again".
