@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 from conftest import MakeClip
 
@@ -105,6 +107,22 @@ def test_a_folder_of_failures_leaves_no_empty_folder(tmp_path: Path) -> None:
     result = upscale_directory(str(folder), str(tmp_path / "out"), OPTIONS)
     assert len(result.failed) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_what_needs_no_upscaling_is_skipped_not_failed(tmp_path: Path, make_clip: MakeClip) -> None:
+    """A folder of holiday clips holds 1080p files and voice memos; neither is a fault."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    make_clip(folder / "large.mp4", size=(1280, 720), frames=2)
+    with av.open(str(folder / "memo.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=48000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 48000), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 48000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    result = upscale_directory(str(folder), None, Options(model="lanczos"))
+    assert [s.reason.split()[0] for s in result.skipped] == ["already", "no"]
+    assert not result.failed
 
 
 def test_impossible_directories_are_refused(tmp_path: Path) -> None:

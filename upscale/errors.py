@@ -4,11 +4,13 @@
 
     UpscaleError            exit code 1   the job failed
     ├── MediaError          1   the input cannot be read, decoded or understood
+    │   └── NoVideo         1   it can, but holds no video
     ├── OutputError         1   the output cannot be written, or is not what it must be
     ├── ModelError          1   a weights file is missing, damaged, unsafe or of the wrong shape
     ├── BackendError        1   a runtime is missing or failed
     ├── TrainError          1   training cannot start or go on
     ├── UsageError          2   what was asked for cannot be meant, or was refused before work began
+    │   └── LargeEnough     2   the input has the wanted size already
     └── Interrupted         130 stopped by the user
 
 Foreign exceptions (PyAV, onnxruntime, OSError, …) are translated to these once, where they
@@ -38,6 +40,10 @@ class MediaError(UpscaleError):
     """The input cannot be opened, decoded or understood."""
 
 
+class NoVideo(MediaError):
+    """The input can be read, but there is no video in it. In a directory, such a file is left out."""
+
+
 class OutputError(UpscaleError):
     """The output cannot be written, or does not hold what it must."""
 
@@ -58,6 +64,10 @@ class UsageError(UpscaleError):
     """The request is refused before any work: wrong option, name or size, or output exists."""
 
     exit_code = 2
+
+
+class LargeEnough(UsageError):
+    """The input is as large as the result would be. In a directory, such a file is left out."""
 
 
 class Interrupted(UpscaleError):

@@ -173,6 +173,12 @@ class BatchResult(Event):
     failed: tuple[Failed, ...]
     seconds: float
 
+    def as_json(self) -> dict[str, Any]:
+        """Counts only: every file has had its own event."""
+        counts = {name: len(getattr(self, name)) for name in ("results", "skipped", "failed")}
+        return {"event": self.name, "input": self.input, "output": self.output, **counts,
+                "seconds": _plain(self.seconds)}  # fmt: skip
+
 
 OnEvent = Callable[[Event], None]
 

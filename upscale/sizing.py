@@ -12,7 +12,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from upscale.errors import UsageError
+from upscale.errors import LargeEnough, UsageError
 from upscale.options import TARGETS
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _short_side(width: int, height: int, target: str) -> tuple[int, int]:
     side = TARGETS[target]
     short = min(width, height)
     if short >= side:
-        raise UsageError(
+        raise LargeEnough(
             f"already {width}x{height}: name a larger size with --target, --scale, --width or --height"
         )
     if width < height:
@@ -96,7 +96,7 @@ def _check_request(options: Options) -> None:
 def _check_size(info: VideoInfo, size: tuple[int, int]) -> None:
     width, height = size
     if width < info.width or height < info.height or size == (info.width, info.height):
-        raise UsageError(
+        raise LargeEnough(
             f"already {info.width}x{info.height}, and {width}x{height} was asked for: "
             "name a larger size with --target, --scale, --width or --height"
         )

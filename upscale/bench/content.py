@@ -96,4 +96,4 @@ def _discs(luma: npt.NDArray[np.float64], n: int) -> None:
 def _fill(plane: VideoPlane, values: Picture) -> None:
     rows = np.zeros((plane.height, plane.line_size), np.uint8)
     rows[:, : plane.width] = values
-    plane.update(rows)
+    plane.update(rows.tobytes())

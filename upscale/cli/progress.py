@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -210,8 +211,8 @@ def summary_text(event: BatchResult) -> str:
         ]
         for r in event.results
     ]
-    rows += [[s.input, "skipped", "", "", ""] for s in event.skipped]
-    rows += [[f.input, "failed", "", "", ""] for f in event.failed]
+    rows += [[name(s.input), "skipped", "", "", ""] for s in event.skipped]
+    rows += [[name(f.input), "failed", "", "", ""] for f in event.failed]
     counts = f"{len(event.results)} done, {len(event.skipped)} skipped, {len(event.failed)} failed"
     shown = table(sorted(rows), ["file", "result", "frames", "size", "fps"])
     return f"{shown}\n{counts}, {format_time(event.seconds)}, in {clean(event.output)}"

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from upscale import naming
-from upscale.errors import OutputError, UpscaleError, UsageError
+from upscale.errors import LargeEnough, NoVideo, OutputError, UpscaleError, UsageError
 from upscale.events import BatchResult, BatchStart, Failed, OnEvent, Result, Skipped, ignore
 from upscale.options import Options
 from upscale.pipeline import upscale_file
@@ -25,7 +25,7 @@ def upscale_directory(
     Outputs get their input's own name; those that are there already are skipped unless
     `options.overwrite` is set or `options.skip_existing` is not. With `options.recursive`,
     subfolders are mirrored. Symbolic links to directories are not followed, and what is not a
-    regular file is left out. One bad file does not stop the others.
+    regular file is left out, as are files without video and those that are large enough. One bad file does not stop the others.
 
     Args:
         input: a directory.
@@ -118,18 +118,21 @@ def _one(path: Path, output: Path, options: Options, on_event: OnEvent) -> Resul
     name = str(path)
     if options.skip_existing and not options.overwrite and output.exists():
         return Skipped(input=name, reason=f"{output} is there already")
+    outcome: Skipped | Failed
     made = not output.parent.exists()
     try:
         _make_folder(output.parent)
         return upscale_file(name, str(output), options, on_event)
+    except (LargeEnough, NoVideo) as error:
+        outcome = Skipped(input=name, reason=str(error))
     except UpscaleError as error:
-        failed = Failed(input=name, message=str(error), exit_code=error.exit_code)
+        outcome = Failed(input=name, message=str(error), exit_code=error.exit_code)
     except Exception as error:  # a fault of ours in one file must not cost the user the others
-        failed = Failed(input=name, message=f"internal error: {error!r}", exit_code=1)
+        outcome = Failed(input=name, message=f"internal error: {error!r}", exit_code=1)
     if made:
         with suppress(OSError):  # not empty
             output.parent.rmdir()
-    return failed
+    return outcome
 
 
 def _make_folder(folder: Path) -> None:
