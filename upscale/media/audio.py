@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from upscale.errors import OutputError
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
     from upscale.media.formats import Container
 
+#: Seconds between the time stamps and the count of samples that make a gap.
+_JUMP = 0.05
 _LOSSLESS_SOURCES = ("pcm_", "flac", "alac", "truehd", "mlp", "tta", "wavpack")
 _LOSSLESS_ENCODERS = frozenset({"flac", "alac"})
 #: Per channel. Generous, because the sound was compressed once already.
@@ -44,10 +47,36 @@ def target_encoder(codec: str | None, container: Container) -> str | None:
     return None
 
 
+def _layout(encoder: str, layout: Any, rate: int) -> str:
+    """The source's channel layout, or the encoder's usual one for that many channels.
+
+    Some sources have channels without places, and Opus knows 5.1 only with back speakers.
+    """
+    import av
+
+    channels = layout.nb_channels
+    for name in (layout.name, _USUAL.get(channels), "stereo" if channels > 1 else "mono"):
+        if name is None:
+            continue
+        trial = av.CodecContext.create(encoder, "w")
+        try:
+            trial.layout, trial.sample_rate = name, rate
+            trial.format = trial.codec.audio_formats[0]
+            trial.open()
+        except (av.FFmpegError, ValueError, TypeError):
+            continue
+        return name
+    return "stereo"
+
+
+_USUAL = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+
+
 class AudioConverter:
     """Decodes packets of one audio stream and encodes them into another.
 
-    Samples are counted by FFmpeg's own time stamps: gaps stay gaps, the start stays the start.
+    Time is counted in samples, so that coarse time stamps (milliseconds) do not become jitter; where
+    they leave the count by more than `_JUMP` seconds there is a gap, and it stays one.
     """
 
     def __init__(self, source: Any, encoder: str, container: Any) -> None:
@@ -59,12 +88,13 @@ class AudioConverter:
             rate = min(rates, key=lambda r: (r < rate, abs(r - rate)))
         self.stream = container.add_stream(encoder, rate=rate)
         target = self.stream.codec_context
-        target.layout = context.layout.name
+        target.layout = _layout(encoder, context.layout, rate)
         if encoder in _BIT_RATE:
             target.bit_rate = _BIT_RATE[encoder] * max(1, context.layout.nb_channels)
         if encoder in _LOSSLESS_ENCODERS:
             target.format = self._lossless_format(encoder, context)
         self._decoder = context
+        self._next: int | None = None
         self._finished = False
 
     @staticmethod
@@ -85,7 +115,7 @@ class AudioConverter:
         except (av.FFmpegError, ValueError):
             return
         for frame in frames:
-            yield from self._encode(frame)
+            yield from self._encode(self._timed(frame))
 
     def flush(self) -> Iterator[av.Packet]:
         """The remaining packets; to be called once."""
@@ -99,8 +129,22 @@ class AudioConverter:
         except (av.FFmpegError, ValueError):
             frames = []
         for frame in frames:
-            yield from self._encode(frame)
+            yield from self._encode(self._timed(frame))
         yield from self._encode(None)
+
+    def _timed(self, frame: Any) -> Any:
+        """The frame with its place on the sample clock."""
+        rate = frame.sample_rate
+        place = None
+        if frame.pts is not None and frame.time_base:
+            place = round(frame.pts * Fraction(frame.time_base) * rate)
+        if self._next is None:
+            self._next = place or 0
+        elif place is not None and place - self._next > _JUMP * rate:
+            self._next = place
+        frame.pts, frame.time_base = self._next, Fraction(1, rate)
+        self._next += frame.samples
+        return frame
 
     def _encode(self, frame: Any) -> Iterator[av.Packet]:
         import av

@@ -104,6 +104,7 @@ _CONTAINERS = (
             ("aac ac3 eac3 mp3 mp2 alac pcm_mulaw pcm_alaw amr_nb amr_wb " + " ".join(_PCM_MOV)).split()
         ),
         subtitles=frozenset({"mov_text"}),
+        cover=None,  # the muxer takes one and writes nothing
     ),
     _mp4("3gp", **_3GP),
     _mp4("3g2", **_3GP),
@@ -227,7 +228,13 @@ _CONTAINERS = (
         options={"strict": "-1"},  # more than 8 bit is an extension that mpv, x264 and FFmpeg read
     ),
     Container(
-        name="gif", video=frozenset({"gif"}), default_encoder="gif", metadata=False, sar=False, pipe=True
+        name="gif",
+        tick=Fraction(1, 100),
+        video=frozenset({"gif"}),
+        default_encoder="gif",
+        metadata=False,
+        sar=False,
+        pipe=True,
     ),
 )
 

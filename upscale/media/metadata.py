@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from upscale.media.plan import FILE_TAGS
-
+#: Container tags that describe the old file, not the film (the last three lines: those of flv).
+_OLD_FILE = frozenset(
+    "encoder major_brand minor_version compatible_brands duration "
+    "videocodecid videodatarate framerate width height audiocodecid audiodatarate audiosamplerate "
+    "audiosamplesize stereo filesize datasize videosize audiosize lasttimestamp lastkeyframetimestamp "
+    "hasmetadata hasvideo hasaudio haskeyframes hascuepoints canseektoend".split()
+)
 _MOV_FAMILY = frozenset({"mp4", "mov", "3gp", "3g2"})
 #: Tags that describe the old packets; muxers write their own.
 _STREAM_STATISTICS = ("BPS", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS_", "DURATION", "SOURCE_ID")
@@ -13,17 +18,54 @@ _STREAM_STATISTICS = ("BPS", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS
 _DEFAULT_HANDLERS = frozenset({"VideoHandler", "SoundHandler", "SubtitleHandler", "DataHandler"})
 #: What the mp4 muxer stores as iTunes atoms; everything else needs `use_metadata_tags`.
 _MP4_TAGS = frozenset(
-    "title artist author album_artist composer album date comment genre copyright grouping lyrics "
-    "description synopsis show episode_id network keywords episode_sort season_number media_type hd_video "
-    "gapless_playback compilation track disc rating account_type sort_name sort_artist sort_album "
-    "sort_album_artist sort_composer sort_show podcast category episode_uid purchase_date tempo "
-    "creation_time encoder location location-eng language timecode".split()
+    "title artist album_artist composer album date comment genre copyright grouping lyrics description "
+    "synopsis show episode_id network keywords episode_sort season_number media_type hd_video "
+    "gapless_playback compilation track disc tmpo creation_time location location-eng timecode".split()
 )
+#: The languages of QuickTime; other codes cannot be stored in mov.
+_MOV_LANGUAGES = frozenset(
+    "eng fra ger ita dut sve spa dan por nor heb jpn ara fin gre ice mlt tur chi urd hin tha kor lit pol hun "
+    "est lav rus iri alb ron ces slk slv yid mac bul ukr bel uzb kaz aze arm geo mol kir tgk tuk mon pus kur "
+    "kas snd tib nep san mar ben asm guj ori mal kan tam tel bur khm lao vie ind tgl may amh tir orm som swa "
+    "run mlg epo wel baq cat lat que grn aym tat uig dzo jav".split()
+)
+#: Other ISO 639-2 codes of the same languages.
+_MOV_ALIASES = {
+    "fre": "fra",
+    "deu": "ger",
+    "nld": "dut",
+    "swe": "sve",
+    "ell": "gre",
+    "isl": "ice",
+    "zho": "chi",
+    "per": "iri",
+    "fas": "iri",
+    "sqi": "alb",
+    "rum": "ron",
+    "cze": "ces",
+    "slo": "slk",
+    "mkd": "mac",
+    "hye": "arm",
+    "kat": "geo",
+    "bod": "tib",
+    "mya": "bur",
+    "msa": "may",
+    "cym": "wel",
+    "eus": "baq",
+}
+
+
+def language_for(container: str, language: str) -> str | None:
+    """The code to write; None if the container has none for the language."""
+    if container != "mov" or language == "und":
+        return language
+    code = _MOV_ALIASES.get(language, language)
+    return code if code in _MOV_LANGUAGES else None
 
 
 def container_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """The container's tags without those that describe the old file."""
-    return {k: v for k, v in tags.items() if k.lower() not in FILE_TAGS}
+    return {k: v for k, v in tags.items() if k.lower() not in _OLD_FILE}
 
 
 def needs_custom_tags(container: str, tags: Mapping[str, str]) -> bool:
@@ -51,6 +93,10 @@ def stream_tags(tags: Mapping[str, str], container: str, *, encoded: bool) -> di
         if container not in _MOV_FAMILY and (upper == "VENDOR_ID" or value in _DEFAULT_HANDLERS):
             continue
         result[key] = value
+    language = result.pop("language", None)
+    code = language_for(container, language) if language is not None else None
+    if code is not None:
+        result["language"] = code
     name = result.pop("name", None)
     if name is not None and not any(k.lower() == "title" for k in result):
         result["title"] = name

@@ -17,6 +17,7 @@ from upscale.media.encoder_check import (
 )
 from upscale.media.encoders import EncoderChoice, default_codec
 from upscale.media.formats import STDOUT, Container, canonical, container_for, muxer_options
+from upscale.media.metadata import container_tags, language_for
 from upscale.media.rotation import is_identity
 from upscale.media.subtitles import conversion_loss, is_text
 from upscale.options import Options
@@ -24,9 +25,6 @@ from upscale.sizing import target_sar
 
 if TYPE_CHECKING:
     from upscale.media.probe import MediaInfo, StreamInfo, VideoInfo
-
-#: Container tags that describe the old file, not the film.
-FILE_TAGS = frozenset({"encoder", "major_brand", "minor_version", "compatible_brands"})
 
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 
@@ -123,7 +121,7 @@ def make_plan(
         matrix = None
     if info.chapters and not container.chapters:
         lost.append(f"{len(info.chapters)} chapters")
-    if not container.metadata and any(k.lower() not in FILE_TAGS for k in info.metadata):
+    if not container.metadata and container_tags(info.metadata):
         lost.append("tags")
     return Plan(
         container=container.name,
@@ -244,6 +242,8 @@ def _plan_stream(
         _plan_attachment(plan, stream, info, container, lost)
     else:
         _plan_data(plan, stream, info, lost)
+    if plan.action != "drop" and stream.language and language_for(container.name, stream.language) is None:
+        lost.append(f"the language {stream.language} of {stream.kind} #{stream.index}")
     return plan
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from upscale.errors import OutputError
 from upscale.media import color
+from upscale.media.formats import CONTAINERS
 from upscale.media.lanes import (
     Lane,
     add_attachment,
@@ -133,22 +134,17 @@ class Sink:
                 (add_attachment if kind == "attachment" else add_cover)(
                     self._container, source.info.path, stream
                 )
-                self._written.append(Written(kind))
+                self._written.append(Written(kind, packets=1))
             elif entry.action in ("copy", "convert"):
                 make = add_copy if entry.action == "copy" else make_converter
                 lane = make(self._container, self.plan, entry, stream)
                 self._lanes[entry.index] = lane
                 self._written.append(lane.written)
         chapters = list(source.chapters)
-        if chapters and not self._loses_chapters():
+        if chapters and CONTAINERS[self.plan.container].chapters:
             self._container.set_chapters(chapters)
         self._container.start_encoding()
         source.select(set(self._lanes))
-
-    def _loses_chapters(self) -> bool:
-        from upscale.media.formats import CONTAINERS
-
-        return not CONTAINERS[self.plan.container].chapters
 
     def frame(self, frame: av.VideoFrame) -> None:
         """Encode one frame.
@@ -232,12 +228,10 @@ class Sink:
     def _verify(self, file: SafeFile) -> int:
         import os
 
-        tolerance = max(0.1, 2.5 / float(self.plan.encoder.rate))
-        if self._main.start is not None and self._main.end is not None:
-            # some containers keep no duration of the last frame, which may be long in VFR video
-            tolerance = max(tolerance, 2 * (self._main.end - self._main.start) / self._frames)
+        container = CONTAINERS[self.plan.container]
+        tolerance = float(2 * container.tick) if container.tick else 0.001
         try:
-            verify(file.path, self.plan.container, self._written, tolerance)
+            verify(file.path, container.name, self._written, tolerance if container.vfr else None)
         except OutputError as error:
             error.path = self.output
             raise

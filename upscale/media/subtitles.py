@@ -39,7 +39,7 @@ class SubtitleConverter:
         self._decoder = source.codec_context
         self._target = target
         self._decoder.open(strict=False)
-        target.codec_context.subtitle_header = self._decoder.subtitle_header or _ASS_HEADER
+        target.codec_context.subtitle_header = self._decoder.subtitle_header or ASS_HEADER
 
     def convert(self, packet: av.Packet) -> av.Packet | None:
         """The same cue in the other codec; None for a packet that shows nothing."""
@@ -64,8 +64,8 @@ class SubtitleConverter:
         return result
 
 
-# What FFmpeg itself writes for subtitles that come without styles.
-_ASS_HEADER = (
+#: What FFmpeg itself writes for subtitles that come without styles.
+ASS_HEADER = (
     b"[Script Info]\r\nScriptType: v4.00+\r\nPlayResX: 384\r\nPlayResY: 288\r\nScaledBorderAndShadow: yes\r\n"
     b"\r\n[V4+ Styles]\r\nFormat: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, "
     b"BackColour, Bold, Italic, Underline, StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, "

@@ -1,0 +1,171 @@
+"""A synthesised film with everything that an output must keep, and the passage through Source and Sink."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.stream import Disposition
+
+from upscale.media.plan import Plan, make_plan
+from upscale.media.sink import OutputReport, Sink
+from upscale.media.source import Source
+from upscale.media.subtitles import ASS_HEADER
+from upscale.options import Options
+
+SIZE = (64, 48)
+#: Video times in milliseconds: variable frame rate, starting late.
+TIMES = (200, 240, 280, 400, 410, 500, 900, 940)
+LAST_DURATION = 160
+CUES = ((300, 400, "first"), (800, 150, "<i>second</i>"))
+CHAPTERS = [
+    {"id": 1, "start": 0, "end": 500, "time_base": Fraction(1, 1000), "metadata": {"title": "One"}},
+    {"id": 2, "start": 500, "end": 1100, "time_base": Fraction(1, 1000), "metadata": {"title": "Zwei"}},
+]
+
+
+def picture(n: int, size: tuple[int, int] = SIZE, pix_fmt: str = "yuv420p") -> av.VideoFrame:
+    """A flat frame whose luma says its number."""
+    values = np.full((size[1], size[0], 3), 20 + 10 * n, np.uint8)
+    return av.VideoFrame.from_ndarray(values, format="rgb24").reformat(format=pix_fmt)
+
+
+def png(size: tuple[int, int] = (32, 24)) -> bytes:
+    """A PNG picture."""
+    context = av.CodecContext.create("png", "w")
+    context.width, context.height = size
+    context.pix_fmt, context.time_base = "rgb24", Fraction(1, 25)
+    return b"".join(bytes(p) for p in [*context.encode(picture(3, size, "rgb24")), *context.encode(None)])
+
+
+def tone(container: Any, stream: Any, frequency: int, seconds: float, rate: int = 48000) -> None:
+    """Encode a sine into an audio stream from time 0."""
+    wave = 8000 * np.sin(np.arange(int(seconds * rate)) * 2 * np.pi * frequency / rate)
+    frame = av.AudioFrame.from_ndarray(wave.astype(np.int16)[None], format="s16", layout="mono")
+    frame.sample_rate, frame.pts = rate, 0
+    for packet in [*stream.encode(frame), *stream.encode(None)]:
+        container.mux(packet)
+
+
+def write_rich(
+    path: Path,
+    *,
+    audio: tuple[str, ...] = ("aac", "aac"),
+    subtitle: str | None = "srt",
+    font: bool = False,
+    cover: bool = False,
+    pix_fmt: str = "yuv420p",
+    codec: str = "libx264",
+    prepare: Any = None,
+) -> Path:
+    """Video at `TIMES`, audio tracks, subtitles, chapters, tags, and what else is asked for."""
+    languages = ("ger", "fre", "spa")
+    with av.open(str(path), "w") as out:
+        video = out.add_stream(codec, rate=25)
+        video.width, video.height = SIZE
+        video.pix_fmt = pix_fmt
+        video.codec_context.time_base = Fraction(1, 1000)
+        video.codec_context.flags |= int(av.codec.context.Flags.frame_duration)
+        video.metadata["title"] = "picture"
+        video.disposition = Disposition.default
+        if prepare is not None:
+            prepare(video)
+        sounds = []
+        for n, name in enumerate(audio):
+            sound = out.add_stream(name, rate=48000, layout="mono")
+            sound.bit_rate = 64000
+            sound.metadata.update(language=languages[n], title=f"track {n}")
+            sound.disposition = Disposition.default if n == 1 else Disposition.comment
+            sounds.append(sound)
+        text = None
+        if subtitle is not None:
+            text = out.add_stream(subtitle)
+            text.codec_context.subtitle_header = ASS_HEADER
+            text.metadata.update(language="swe", title="ord")
+        if font:
+            out.add_attachment("a font.ttf", "application/x-truetype-font", b"\0\1\0\0" + bytes(200))
+        if cover and path.suffix == ".mkv":
+            out.add_attachment("cover.png", "image/png", png())
+        out.metadata.update(title="A Film", artist="Somebody", comment="a=b; c")
+        out.set_chapters(CHAPTERS)
+        out.start_encoding()
+        _video(out, video, pix_fmt)
+        for n, sound in enumerate(sounds):
+            tone(out, sound, 300 + 200 * n, 1.0)
+        if text is not None:
+            _cues(out, text)
+    return path
+
+
+def _video(out: Any, stream: Any, pix_fmt: str) -> None:
+    for n, pts in enumerate(TIMES):
+        frame = picture(n, SIZE, pix_fmt)
+        frame.pts, frame.time_base = pts, Fraction(1, 1000)
+        frame.duration = (*TIMES[1:], TIMES[-1] + LAST_DURATION)[n] - pts
+        out.mux(stream.encode(frame))
+    out.mux(stream.encode(None))
+
+
+def _cues(out: Any, stream: Any) -> None:
+    from av.subtitles.subtitle import SubtitleSet
+
+    for begin, length, words in CUES:
+        words = words.replace("<i>", "{\\i1}").replace("</i>", "{\\i0}")
+        line = f"0,0,Default,,0,0,0,,{words}".encode()
+        packet = stream.codec_context.encode_subtitle(SubtitleSet.create(line, 0, length, 0))
+        packet.pts = packet.dts = begin
+        packet.duration, packet.time_base = length, Fraction(1, 1000)
+        packet.stream = stream
+        out.mux(packet)
+
+
+def passage(
+    path: Path | str, output: Path | str, options: Options | None = None, size: tuple[int, int] = (128, 96)
+) -> tuple[Plan, OutputReport]:
+    """Source → enlarged by swscale → Sink."""
+    options = options or Options()
+    with Source(str(path), audio=options.audio, subtitles=options.subtitles) as source:
+        plan = make_plan(source.info, str(output), options, size, source.frame_format)
+        with Sink(source, str(output), plan, options) as sink:
+            for item in source:
+                if isinstance(item, av.VideoFrame):
+                    sink.frame(enlarged(item, size))
+                else:
+                    sink.packet(item)
+            return plan, sink.finish()
+
+
+def enlarged(frame: av.VideoFrame, size: tuple[int, int]) -> av.VideoFrame:
+    """The frame in another size, with its times and tags."""
+    large = frame.reformat(width=size[0], height=size[1])
+    large.pts, large.time_base, large.duration = frame.pts, frame.time_base, frame.duration
+    large.color_range, large.colorspace = frame.color_range, frame.colorspace
+    large.color_primaries, large.color_trc = frame.color_primaries, frame.color_trc
+    return large
+
+
+def video_times(path: Path | str) -> list[tuple[Fraction, Fraction]]:
+    """Exact (time, duration) of every video frame, in display order."""
+    with av.open(str(path)) as container:
+        video = next(s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+        return sorted(
+            (p.pts * Fraction(p.time_base), (p.duration or 0) * Fraction(p.time_base))
+            for p in container.demux(video)
+            if p.size and p.pts is not None
+        )
+
+
+def packet_sizes(path: Path | str, kind: str) -> list[list[tuple[Fraction, int]]]:
+    """(time, size) of every packet of each stream of a kind."""
+    with av.open(str(path)) as container:
+        found: dict[int, list[tuple[Fraction, int]]] = {
+            s.index: [] for s in container.streams if s.type == kind
+        }
+        for packet in container.demux():
+            if packet.size and packet.stream.index in found:
+                time = (packet.pts or 0) * Fraction(packet.time_base)
+                found[packet.stream.index].append((time, packet.size))
+    return list(found.values())
