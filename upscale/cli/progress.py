@@ -201,18 +201,23 @@ def busy_text(event: Result) -> str:
 
 def summary_text(event: BatchResult) -> str:
     """A table of all files and one line of counts."""
+
+    def name(file: Event) -> str:
+        return os.path.relpath(file.input, event.input)
+
     rows = [
         [
-            r.input,
-            "done" if not r.damaged else "damaged",
+            name(r),
+            "damaged" if r.damaged else "done",
             str(r.frames),
             bytes_text(r.bytes or 0),
             f"{r.fps:.1f}",
+            "",
         ]
         for r in event.results
     ]
-    rows += [[name(s.input), "skipped", "", "", ""] for s in event.skipped]
-    rows += [[name(f.input), "failed", "", "", ""] for f in event.failed]
+    rows += [[name(s), "skipped", "", "", "", s.reason] for s in event.skipped]
+    rows += [[name(f), "failed", "", "", "", f.message] for f in event.failed]
     counts = f"{len(event.results)} done, {len(event.skipped)} skipped, {len(event.failed)} failed"
-    shown = table(sorted(rows), ["file", "result", "frames", "size", "fps"])
+    shown = table(sorted(rows), ["file", "result", "frames", "size", "fps", "why"])
     return f"{shown}\n{counts}, {format_time(event.seconds)}, in {clean(event.output)}"

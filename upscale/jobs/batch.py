@@ -24,8 +24,9 @@ def upscale_directory(
     Which files are looked at is decided by their extension (`upscale.naming.VIDEO_EXTENSIONS`).
     Outputs get their input's own name; those that are there already are skipped unless
     `options.overwrite` is set or `options.skip_existing` is not. With `options.recursive`,
-    subfolders are mirrored. Symbolic links to directories are not followed, and what is not a
-    regular file is left out, as are files without video and those that are large enough. One bad file does not stop the others.
+    subfolders are mirrored. Symbolic links to directories are not followed. What is no regular file
+    is left out, and files without video and those that are large enough are skipped. One bad file
+    does not stop the others.
 
     Args:
         input: a directory.
@@ -117,7 +118,7 @@ def _output_paths(found: list[Path], root: Path, target: Path, options: Options)
 def _one(path: Path, output: Path, options: Options, on_event: OnEvent) -> Result | Skipped | Failed:
     name = str(path)
     if options.skip_existing and not options.overwrite and output.exists():
-        return Skipped(input=name, reason=f"{output} is there already")
+        return Skipped(input=name, reason="done already")
     outcome: Skipped | Failed
     made = not output.parent.exists()
     try:
