@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,7 @@ from test_probe import write_cover_first
 
 from upscale.errors import UsageError
 from upscale.media.convert import ColorTags, Converter, processing_format
+from upscale.media.reader import Reader
 from upscale.media.source import Source
 from upscale.planes import plane_view
 
@@ -152,6 +154,7 @@ def test_packets_are_all_delivered_untouched(tmp_path: Path) -> None:
 SCRIPT = """
 import sys
 from upscale.media.convert import ColorTags, Converter, processing_format
+from upscale.media.reader import Reader
 from upscale.media.source import Source
 with Source("-") as source:
     counts = {}
@@ -201,6 +204,33 @@ def test_a_clock_that_starts_anew_is_joined(tmp_path: Path) -> None:
     sound = seconds(packets, 1)
     assert sound == sorted(sound)
     assert sound[-1] == pytest.approx(3.0, abs=0.15)
+
+
+class LateStream:
+    """A container whose demuxer ends as PyAV's does if a stream appeared after opening."""
+
+    def __init__(self, container: av.container.InputContainer) -> None:
+        self.container, self.format = container, container.format
+
+    def demux(self) -> Iterator[av.Packet]:
+        yield from (p for p in self.container.demux() if p.size)
+        raise IndexError("list index out of range")
+
+    def close(self) -> None:
+        self.container.close()
+
+
+def test_streams_that_appear_late(tmp_path: Path) -> None:
+    """PyAV raises IndexError at the end of such a file, perhaps before the decoder was flushed."""
+    path = write_video(tmp_path / "x.ts", range(30), options={"bf": "2"})
+    reader = Reader(str(path))
+    reader.container = LateStream(reader.container)  # type: ignore[assignment]
+    reader._ahead.clear()
+    reader._items = reader._read()
+    # The first packets were read when it was opened, and one frame for each of them is gone.
+    assert len(list(reader)) >= 30 - len(reader.first) - 1
+    assert reader.stats.decode_errors == 0
+    reader.close()
 
 
 def test_a_picture_that_changes_its_size_is_scaled_to_the_first(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import av
 from av.stream import Disposition
 
-from upscale.errors import MediaError
+from upscale.errors import MediaError, NoVideo
 from upscale.media.clock import DISCONTINUOUS, ClockJumps
 from upscale.media.container import ffmpeg_reasons, media_error, open_input, reason
 
@@ -58,7 +58,7 @@ def choose_video(container: InputContainer) -> av.VideoStream:
     """
     videos = [s for s in container.streams.video if not is_cover(s)]
     if not videos:
-        raise MediaError("no video stream")
+        raise NoVideo("no video stream")
     known = [s for s in videos if s.codec_context is not None]
     if not known:
         raise MediaError("no decoder for the video stream")
@@ -157,6 +157,11 @@ class Reader:
             try:
                 packet = next(packets)
             except StopIteration:
+                return
+            except IndexError:
+                # PyAV, at the end of a file in which streams appeared late: it flushes decoders that it
+                # does not have. Nothing is lost but, perhaps, the flush of ours.
+                yield from self._decode(None)
                 return
             except (av.FFmpegError, OSError) as error:
                 # Nothing more can be read, but the decoder still holds frames.
