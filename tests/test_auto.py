@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,8 @@ import pytest
 from networks import TINY, write_model
 
 from upscale import backends
-from upscale.backends import auto
-from upscale.errors import BackendError, ModelError
+from upscale.backends import auto, trial
+from upscale.errors import BackendError
 from upscale.model.weights import ModelFiles
 
 
@@ -37,15 +38,15 @@ class Races:
         self.times = times
         self.count = 0
 
-    def __call__(self, working: dict[str, Any], *_: Any) -> dict[str, float]:
+    def __call__(self, model: ModelFiles, candidates: list[str], *_: Any) -> dict[str, float]:
         self.count += 1
-        return {name: self.times[name] for name in working}
+        return {name: self.times[name] for name in candidates if name in self.times}
 
 
 @pytest.fixture
 def races(monkeypatch: pytest.MonkeyPatch) -> Races:
     stand_in = Races(onnx=20.0, torch=10.0, tflite=15.0)
-    monkeypatch.setattr(auto, "_race", stand_in)
+    monkeypatch.setattr(trial, "measure_apart", stand_in)
     return stand_in
 
 
@@ -134,11 +135,50 @@ def test_failed_replacement_leaves_no_temporary_file(
     assert list(cache.parent.iterdir()) == []
 
 
-def test_broken_runtime_is_left_out(model: ModelFiles, races: Races, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_runtime_is_left_out(model: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     """Installed, but its import fails: a wheel for another processor, say."""
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
-    assert backends.choose(model, 360, 640)[0] == "tflite"
+    assert trial.measure(model, backends.NAMES, (16, 16), None, 1).keys() == {"onnx", "tflite"}
+
+
+def test_trial_leaves_no_runtime_in_the_job(model: ModelFiles) -> None:
+    """PyTorch in the job's own process took it to 400 MB."""
+    code = (
+        "import sys; from pathlib import Path; from upscale import backends\n"
+        "from upscale.model.config import GeneratorConfig; from upscale.model.weights import ModelFiles\n"
+        "model = ModelFiles('n', GeneratorConfig(2, 4, 0), *map(Path, sys.argv[1:]))\n"
+        "print(backends.choose(model, 16, 16)[1]); print({'torch', 'onnxruntime'} & sys.modules.keys())"
+    )
+    paths = [str(model.safetensors), str(model.onnx), str(model.tflite)]
+    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, timeout=120)
+    assert (done.stderr, done.returncode) == ("", 0)
+    reason, loaded = done.stdout.splitlines()
+    assert "torch" in reason
+    assert loaded == "set()"
+
+
+def test_runtime_that_crashes_takes_only_the_trial_with_it(
+    model: ModelFiles, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path
+) -> None:
+    """An illegal instruction ends a process without any exception; and such a result is not kept."""
+    package = tmp_path / "onnxruntime"
+    package.mkdir()
+    (package / "__init__.py").write_text("import os; os.abort()")
+    monkeypatch.setattr(trial, "__file__", str(tmp_path / "a" / "b" / "c"))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(backends.__file__).parents[2])])
+    )
+    assert backends.choose(model, 16, 16) == ("onnx", "the trial of the backends failed")
+    assert not cache.exists()
+
+
+def test_trial_imports_nothing_from_the_current_folder(
+    model: ModelFiles, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A folder of somebody's videos may hold a numpy.py."""
+    (tmp_path / "numpy.py").write_text("import os; os.abort()")
+    monkeypatch.chdir(tmp_path)
+    assert trial.measure_apart(model, ["onnx"], (16, 16), None, 1).keys() == {"onnx"}
 
 
 def test_single_candidate_is_not_measured(model: ModelFiles, races: Races, cache: Path) -> None:
@@ -147,16 +187,12 @@ def test_single_candidate_is_not_measured(model: ModelFiles, races: Races, cache
     assert "only backend" in reason
 
 
-def test_device_that_no_backend_has(model: ModelFiles, races: Races) -> None:
+def test_when_nothing_works_the_first_backend_says_why(model: ModelFiles) -> None:
+    assert trial.measure(model, backends.NAMES, (16, 16), "toaster", 1) == {}
+    name, reason = backends.choose(model, 360, 640, device="toaster")
+    assert (name, reason) == ("onnx", "the trial of the backends failed")
     with pytest.raises(BackendError, match="no device 'toaster'"):
-        backends.choose(model, 360, 640, device="toaster")
-
-
-def test_first_error_is_told_when_nothing_works(model: ModelFiles, races: Races, tmp_path: Path) -> None:
-    (tmp_path / "bad").write_bytes(b"garbage")
-    bad = ModelFiles("bad", TINY, onnx=tmp_path / "bad", tflite=tmp_path / "bad")
-    with pytest.raises(ModelError, match="not an ONNX file"):
-        backends.choose(bad, 360, 640)
+        backends.load(name, model, device="toaster")
 
 
 def test_nothing_installed_names_the_extra(model: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,6 +245,6 @@ def test_race_takes_the_best_of_turns() -> None:
 
     with ThreadPoolExecutor(1) as pool:
         working: Any = {name: runner(name) for name in ("onnx", "tflite")}
-        times = auto._race(working, np.zeros((2, 2), np.uint8), pool, 1)
-    assert turns == ["onnx", "tflite"] * auto._MAX_ROUNDS
+        times = trial._race(working, np.zeros((2, 2), np.uint8), pool, 1)
+    assert turns == ["onnx", "tflite"] * trial._MAX_ROUNDS
     assert times.keys() == {"onnx", "tflite"}

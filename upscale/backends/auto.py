@@ -9,20 +9,16 @@ import os
 import platform
 import sys
 import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from upscale import backends
-from upscale.backends.threads import cores, plan_threads
-from upscale.errors import BackendError, ModelError
+from upscale.backends import trial
+from upscale.backends.threads import cores
+from upscale.errors import BackendError
 
 if TYPE_CHECKING:
-    from upscale.backends.base import Backend
     from upscale.model.weights import ModelFiles
 
 #: Backend → the files it runs, and the packages whose versions its speed depends on.
@@ -31,9 +27,6 @@ _NEEDS = {
     "torch": ("safetensors", ("torch",)),
     "tflite": ("tflite", ("ai-edge-litert", "tflite-runtime")),
 }
-#: Seconds of computing after which no further round begins.
-_TRIAL_SECONDS = 0.3
-_MAX_ROUNDS = 8
 #: Trials use at most this many pixels: beyond, time grows with the pixels in every backend alike.
 _MAX_TRIAL_PIXELS = 480 * 270
 #: Fastest first only if by more than this factor: onnxruntime starts sooner than the others.
@@ -45,17 +38,18 @@ def choose(
 ) -> tuple[str, str]:
     """The fastest backend that is installed, has a file of `model` and, if asked, has `device`.
 
-    The first call on a machine runs a few frames in each (about half a second, and the time to
-    import PyTorch if it is installed); later calls read the answer from the cache.
+    The first call on a machine runs a few frames in each (half a second, and the time to start
+    the runtimes in a process of their own); later calls read the answer from the cache.
 
     Args:
         height, width: the frames' size in pixels.
 
     Returns:
-        The backend's name, and the reason with milliseconds per frame.
+        The backend's name, and the reason with milliseconds per frame. If no backend works, the
+        first one, whose `load` will say what is wrong.
 
     Raises:
-        BackendError, ModelError: no backend works; the first one's error.
+        BackendError: no backend is installed that has a file of this model.
     """
     candidates = _candidates(model)
     if not candidates:
@@ -70,7 +64,9 @@ def choose(
     measured = "measured earlier on this machine"
     if times is None:
         measured = "measured just now"
-        times = _measure(model, candidates, _trial_size(height, width), device, threads)
+        times = trial.measure_apart(model, candidates, _trial_size(height, width), device, threads)
+        if not times:
+            return candidates[0], "the trial of the backends failed"
         _write_cache({**entries, key: times})
     return _fastest(times), f"{measured}: {_describe(times)}"
 
@@ -108,54 +104,6 @@ def _fastest(times: dict[str, float]) -> str:
 def _describe(times: dict[str, float]) -> str:
     ordered = sorted(times.items(), key=lambda item: item[1])
     return ", ".join(f"{name} {ms:.1f} ms" for name, ms in ordered) + " per frame"
-
-
-def _measure(
-    model: ModelFiles,
-    candidates: list[str],
-    size: tuple[int, int],
-    device: str | None,
-    threads: int | None,
-) -> dict[str, float]:
-    """Milliseconds per frame of each candidate that works, all cores busy."""
-    frame = np.random.default_rng(0).integers(16, 236, size, dtype=np.uint8)
-    workers = plan_threads(threads).workers
-    first_error: BackendError | ModelError | None = None
-    working: dict[str, Backend] = {}
-    with contextlib.ExitStack() as stack, ThreadPoolExecutor(workers) as pool:
-        for name in candidates:
-            try:
-                backend = backends.load(name, model, device=device, threads=threads)
-                stack.callback(backend.close)
-                _round(backend, frame, pool, workers)  # allocates, chooses kernels
-                working[name] = backend
-            except (BackendError, ModelError) as error:
-                first_error = first_error or error
-        if not working:
-            assert first_error is not None
-            raise first_error
-        return _race(working, frame, pool, workers)
-
-
-def _race(
-    working: dict[str, Backend], frame: np.ndarray, pool: ThreadPoolExecutor, workers: int
-) -> dict[str, float]:
-    """Milliseconds per frame: the best of rounds in turn, so that other load hits all alike."""
-    times = dict.fromkeys(working, float("inf"))
-    begun = time.perf_counter()
-    for _ in range(_MAX_ROUNDS):
-        for name, backend in working.items():
-            times[name] = min(times[name], 1000 * _round(backend, frame, pool, workers) / workers)
-        if time.perf_counter() - begun > _TRIAL_SECONDS:
-            break
-    return times
-
-
-def _round(backend: Backend, frame: np.ndarray, pool: ThreadPoolExecutor, workers: int) -> float:
-    """Seconds for `workers` frames in flight at once."""
-    before = time.perf_counter()
-    list(pool.map(lambda _: backend(frame), range(workers)))
-    return time.perf_counter() - before
 
 
 def _trial_size(height: int, width: int) -> tuple[int, int]:
