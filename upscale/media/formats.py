@@ -163,13 +163,11 @@ _CONTAINERS = (
         pipe=True,
     ),
     Container(
-        name="nut",
+        name="nut",  # no subtitles: it stores no durations
         video=frozenset(
             "h264 hevc av1 vp8 vp9 mpeg1video mpeg2video mpeg4 theora mjpeg ffv1 rawvideo".split()
         ),
         audio=frozenset(("aac ac3 eac3 mp3 mp2 opus vorbis flac dts " + " ".join(_PCM)).split()),
-        subtitles=frozenset({"ass", "text"}),
-        text_subtitle="ass",
         audio_encoders=("flac", "aac"),
         chapters=True,
         pipe=True,
