@@ -93,6 +93,20 @@ def test_wrong_values_are_found_by_the_trial(name: str, options: dict[str, str],
         open_encoder_trial(choice(name, Options(encoder_options=options)), (64, 64), Fraction(1, 25))
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("libx264", {"x264-params": "bframe=2"}, "Error parsing option 'bframe = 2'"),
+        ("libx265", {"x265-params": "aqmode=1"}, "Unknown option: aqmode"),
+        ("libsvtav1", {"svtav1-params": "tunes=0"}, "Error parsing option tunes: 0"),
+    ],
+)
+def test_misspelt_parameters_inside_lists(name: str, options: dict[str, str], message: str) -> None:
+    """FFmpeg only logs them and goes on without."""
+    with pytest.raises(UsageError, match=message):
+        open_encoder_trial(choice(name, Options(encoder_options=options)), (64, 64), Fraction(1, 25))
+
+
 def test_pixel_format_that_the_encoder_has_not() -> None:
     with pytest.raises(
         UsageError, match="libsvtav1 has no pixel format 'yuv444p'; it has yuv420p, yuv420p10le"

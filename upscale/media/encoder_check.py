@@ -7,8 +7,11 @@ are opened once, for nothing, at the final size.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -217,10 +220,13 @@ def open_encoder_trial(choice: EncoderChoice, size: tuple[int, int], source: Fra
             context = av.CodecContext.create(choice.codec, "w")
             try:
                 configure(context, candidate, size)
-                context.open()
+                with _complaints() as complaints:
+                    context.open()
             except (av.FFmpegError, ValueError, OverflowError) as error:
                 why = why or reason(error)
                 continue
+            if complaints:
+                raise UsageError(f"{choice.codec}: {complaints[0]}")
             unused = set(context.options) - {"log-level"}
             if unused:
                 raise UsageError(f"{choice.codec} did not take the option {sorted(unused)[0]!r}")
@@ -228,6 +234,29 @@ def open_encoder_trial(choice: EncoderChoice, size: tuple[int, int], source: Fra
     if choice.codec.endswith(("_nvenc", "_qsv", "_amf", "_v4l2m2m", "_vaapi", "_videotoolbox", "_mf")):
         raise OutputError(f"{choice.codec} does not run on this machine: {why}")
     raise UsageError(f"{choice.codec} refuses these settings at {size[0]}x{size[1]}, {choice.pix_fmt}: {why}")
+
+
+@contextlib.contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """What the encoder says about unknown names inside parameter lists, after the block.
+
+    Lists such as "x264-params" are parsed by the encoder's library: a wrong entry is only a warning
+    in FFmpeg's log. Listening is safe here, where no other thread is at work yet.
+    """
+    import av
+
+    found: list[str] = []
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.WARNING)
+    try:
+        with av.logging.Capture() as lines:
+            yield found
+        found.extend(" ".join(text.split()).rstrip(".") for _, _, text in lines if _BAD_ENTRY.match(text))
+    finally:
+        av.logging.set_level(before)
+
+
+_BAD_ENTRY = re.compile(r"Error parsing option|Unknown option|Invalid value for")
 
 
 def configure(context: Any, choice: EncoderChoice, size: tuple[int, int], flags: int = 0) -> None:
