@@ -119,10 +119,20 @@ def test_pictures_beyond_the_limit_are_not_decoded(tmp_path: Path, monkeypatch: 
     """`max_pixels` given to av.open does not reach the decoder: a bomb would be unpacked."""
     path = write_video(tmp_path / "x.mkv", range(3), codec="ffv1")
     monkeypatch.setattr(container, "MAX_PIXELS", 64 * 48 - 1)
-    with pytest.raises(MediaError, match="no frame could be decoded"):
+    with pytest.raises(MediaError, match=r"more than .* pixels"):
         Reader(str(path))
     monkeypatch.setattr(container, "MAX_PIXELS", 64 * 48)
     Reader(str(path)).close()
+
+
+def test_the_limit_reaches_the_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams can grow after they were opened: the decoder must refuse by itself."""
+    path = write_video(tmp_path / "x.mkv", range(3), codec="ffv1")
+    monkeypatch.setattr(container, "MAX_PIXELS", 64 * 48 - 1)
+    with av.open(str(path)) as opened:
+        container.limit_decoder(opened.streams[0])
+        with pytest.raises(av.FFmpegError):
+            list(opened.decode(video=0))
 
 
 def test_decoders_that_are_not_listed_are_not_run(tmp_path: Path) -> None:

@@ -13,7 +13,13 @@ from av.stream import Disposition
 from clips import flat_frame, write_program, write_video
 
 from upscale.errors import MediaError
-from upscale.media.convert import headers_name_siting, measured_chroma_location
+from upscale.media.convert import (
+    ChromaSiting,
+    ColorTags,
+    Converter,
+    chroma_siting,
+    measured_chroma_location,
+)
 from upscale.media.probe import MediaInfo, VideoInfo, probe
 from upscale.media.reader import Reader
 
@@ -113,10 +119,24 @@ def _picture(pix_fmt: str) -> Callable[[int], av.VideoFrame]:
 def test_headers_that_name_the_siting(tmp_path: Path) -> None:
     """Centred by tag, and centred because nothing is said, look the same to swscale."""
     for options, named in (({}, False), ({"chroma_sample_location": "center"}, True)):
-        reader = Reader(str(write_video(tmp_path / "x.mp4", range(3), options=options)))
-        assert headers_name_siting(reader.video, reader.first_packet) is named
-        reader.close()
+        for name in ("x.mp4", "x.ts"):
+            reader = Reader(str(write_video(tmp_path / name, range(25), options=options)))
+            assert reader.siting_named is named
+            reader.close()
     assert measured_chroma_location(flat_frame((64, 48), (16, 128, 128))) == 2
+
+
+def test_silent_headers_mean_left() -> None:
+    """FFmpeg's H.264 decoder says nothing where there are no usability headers: swscale takes centre."""
+    frame = flat_frame((64, 48), (16, 128, 128))
+    assert chroma_siting(frame, "h264", named=False) == ChromaSiting(1, marked=False)
+    assert chroma_siting(frame, "h264", named=True) == ChromaSiting(2)
+    assert chroma_siting(frame, "mjpeg", named=False) == ChromaSiting(2)
+    tags = ColorTags(color_range=0, primaries=2, trc=2, matrix=2)
+    frame.pts, frame.time_base, frame.duration = 5, Fraction(1, 1000), 40
+    marked = Converter(frame, tags, mark_left=True)(frame)
+    assert measured_chroma_location(marked) == 1
+    assert (marked.pts, Fraction(marked.time_base), marked.duration) == (5, Fraction(1, 1000), 40)
 
 
 def write_cover_first(path: Path) -> Path:

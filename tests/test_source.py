@@ -164,20 +164,38 @@ print(source.info.size, sorted(counts.items()))
 """
 
 
+def piped(path: Path) -> subprocess.CompletedProcess[str]:
+    """Run `SCRIPT` with the file coming through a true pipe, which cannot be sought."""
+    root = Path(__file__).resolve().parent.parent
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        input=path.read_bytes(),
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        check=False,
+    )
+    out, err = result.stdout.decode(), result.stderr.decode()
+    return subprocess.CompletedProcess(result.args, result.returncode, out, err)
+
+
 @pytest.mark.parametrize("name", ["p.mkv", "p.ts"])
 def test_a_pipe_is_read_once_and_whole(tmp_path: Path, name: str) -> None:
     """Looking at the first frames must not lose them, or the packets between them."""
     path = write_program(tmp_path / name)
     _, frames, packets = read(path)
-    root = Path(__file__).resolve().parent.parent
-    with path.open("rb") as stdin:
-        result = subprocess.run(
-            [sys.executable, "-c", SCRIPT], stdin=stdin, capture_output=True, text=True, timeout=60,
-            env={**os.environ, "PYTHONPATH": str(root)}, check=False,
-        )  # fmt: skip
+    result = piped(path)
     assert result.stderr == ""
     expected = [("Packet", len(packets)), ("VideoFrame", len(frames))]
     assert result.stdout.strip() == f"None {expected}"
+
+
+def test_an_mp4_with_its_index_at_the_end_cannot_be_piped(tmp_path: Path) -> None:
+    """FFmpeg opens it, skips to the index, and cannot come back for the pictures."""
+    path = write_video(
+        tmp_path / "x.mp4", range(40), size=(320, 240), picture=lambda n: noise_frame((320, 240), seed=n)
+    )
+    assert "index is at its end" in piped(path).stderr
 
 
 def test_raw_h264_has_a_clock_of_its_own(tmp_path: Path) -> None:

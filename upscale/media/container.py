@@ -30,6 +30,8 @@ STDIN = "-"
 #: Largest picture that is decoded (8192 x 8192): a 31 kB PNG can claim 256 Mpx.
 MAX_PIXELS = 8192 * 8192
 
+TOO_LARGE = f"the picture has more than {MAX_PIXELS} pixels"
+
 #: Demuxers that read one still picture.
 STILL_FORMATS = frozenset(
     {"image2", "png_pipe", "jpeg_pipe", "jpegls_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "gif_pipe"}
@@ -67,7 +69,7 @@ _CODECS = ",".join(
 _REASONS = {
     "Format not on whitelist": "not a supported kind of file",
     "not on whitelist": "the codec is not on the list of those that are decoded",
-    "max pixel count": f"the picture has more than {MAX_PIXELS} pixels",
+    "max pixel count": TOO_LARGE,
 }
 
 

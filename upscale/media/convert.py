@@ -12,8 +12,6 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import av
     from av.filter import Graph
     from av.video.format import VideoFormat
@@ -176,25 +174,25 @@ class ChromaSiting:
     marked: bool = True
 
 
-def chroma_siting(frame: av.VideoFrame, codec: str, says_so: Callable[[], bool]) -> ChromaSiting:
+def chroma_siting(frame: av.VideoFrame, codec: str, named: bool) -> ChromaSiting:
     """The siting of a decoded frame's chroma.
 
     Args:
         frame: as decoded.
         codec: FFmpeg's name.
-        says_so: whether the H.264 or HEVC headers name the siting at all; asked only where it matters.
+        named: whether the H.264 or HEVC headers name the siting at all.
     """
     if not chroma_shift(frame.format)[0]:
         return ChromaSiting(0)
     location = measured_chroma_location(frame)
-    if location == CENTRE and codec in ("h264", "hevc") and not says_so():
+    if location == CENTRE and codec in ("h264", "hevc") and not named:
         # The standards say left where the headers are silent; FFmpeg's decoder says nothing then,
         # which swscale takes for centre.
         return ChromaSiting(LEFT, marked=False)
     return ChromaSiting(location)
 
 
-def headers_name_siting(stream: av.VideoStream, packet: bytes | None) -> bool:
+def headers_name_siting(stream: av.VideoStream, packet: bytes) -> bool:
     """Whether an H.264 or HEVC stream's parameter sets say where its chroma lies."""
     import av
     from av.bitstream import BitStreamFilterContext
@@ -204,8 +202,7 @@ def headers_name_siting(stream: av.VideoStream, packet: bytes | None) -> bool:
     try:
         with av.logging.Capture() as lines:
             headers = BitStreamFilterContext("trace_headers", stream)
-            if packet:
-                headers.filter(av.Packet(packet))
+            headers.filter(av.Packet(packet))
     except (av.FFmpegError, ValueError):
         return False
     finally:

@@ -236,12 +236,8 @@ def _describe_video(reader: Reader) -> VideoInfo:
 
 def chroma_siting(reader: Reader) -> convert.ChromaSiting:
     """Where the chroma samples of the decoded frames lie."""
-    stream = reader.video
-
-    def says_so() -> bool:
-        return convert.headers_name_siting(stream, reader.first_packet)
-
-    return convert.chroma_siting(reader.first[0], stream.codec_context.name, says_so)
+    codec = reader.video.codec_context.codec.canonical_name
+    return convert.chroma_siting(reader.first[0], codec, reader.siting_named)
 
 
 def is_interlaced(reader: Reader) -> bool:

@@ -12,8 +12,10 @@ import av
 from av.stream import Disposition
 
 from upscale.errors import MediaError, NoVideo
+from upscale.media import container
 from upscale.media.clock import DISCONTINUOUS, ClockJumps
-from upscale.media.container import ffmpeg_reasons, media_error, open_input, reason
+from upscale.media.container import STDIN, ffmpeg_reasons, media_error, open_input, reason
+from upscale.media.convert import headers_name_siting
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -75,7 +77,7 @@ class Reader:
     Attributes:
         container, video: PyAV's objects.
         first: the first decoded frames in display order (at least one); clear it when it was looked at.
-        first_packet: the first video packet, as stored.
+        siting_named: whether H.264 or HEVC headers say where the chroma samples lie.
         covers: attached pictures by stream index.
         stats: counts, up to what was read so far.
     """
@@ -88,8 +90,8 @@ class Reader:
         """
         self.path = path
         self.stats = ReadStats()
-        self._error: BaseException | None = None
-        self.first_packet: bytes | None = None
+        self.siting_named = False
+        self._error = ""
         self.covers: dict[int, bytes] = {}
         self._ahead: deque[av.VideoFrame | av.Packet[Any]] = deque()
         self.container = open_input(path)
@@ -97,9 +99,11 @@ class Reader:
             self.video = choose_video(self.container)
             self.video.thread_type = "AUTO"
             self.time_base = Fraction(self.video.time_base or Fraction(1, 1000))
+            self._open_decoder()
             self._items = self._read()
             self.first = self._prefetch()
         except BaseException:
+            self._ahead.clear()
             self.container.close()
             raise
 
@@ -132,20 +136,35 @@ class Reader:
         self._items.close()
         self._items = self._read()
 
+    def _open_decoder(self) -> None:
+        # FFmpeg's log, which has the reasons, is on only now: with it on, threads that decode would wait
+        # for Python's lock at every message, and PyAV trips over one that is under way when it goes off.
+        context = self.video.codec_context
+        too_large = context.width * context.height > container.MAX_PIXELS
+        with ffmpeg_reasons():
+            try:
+                context.open(strict=False)
+            except (av.FFmpegError, ValueError) as error:
+                why = container.TOO_LARGE if too_large else reason(error)
+                raise MediaError(f"the video cannot be decoded: {why}", path=self.path) from None
+        if too_large:
+            raise MediaError(f"the video cannot be decoded: {container.TOO_LARGE}", path=self.path)
+
     def _prefetch(self) -> list[av.VideoFrame]:
         first: list[av.VideoFrame] = []
         size = 0
-        with ffmpeg_reasons():
-            for item in self._items:
-                self._ahead.append(item)
-                if isinstance(item, av.VideoFrame):
-                    first.append(item)
-                else:
-                    size += item.size
-                if len(first) >= PREFETCH_FRAMES or (first and size > PREFETCH_BYTES):
-                    break
+        for item in self._items:
+            self._ahead.append(item)
+            if isinstance(item, av.VideoFrame):
+                first.append(item)
+            else:
+                size += item.size
+            if len(first) >= PREFETCH_FRAMES or size > PREFETCH_BYTES:
+                break
+        if not first and self.path == STDIN and self.container.format.name.startswith("mov"):
+            raise MediaError("an MP4 or MOV whose index is at its end cannot be read from a pipe")
         if not first:
-            why = f" ({reason(self._error)})" if self._error is not None else ""
+            why = f" ({self._error})" if self._error else ""
             raise MediaError("no frame could be decoded" + why, path=self.path)
         return first
 
@@ -171,8 +190,8 @@ class Reader:
             if jumps is not None:
                 jumps.fix(packet)
                 self.stats.clock_jumps = jumps.count
-            if packet.size and self.first_packet is None and packet.stream.index == self.video.index:
-                self.first_packet = bytes(packet)
+            if packet.size and not self.stats.packets and packet.stream.index == self.video.index:
+                self._look_at_headers(packet)
             if packet.stream.index != self.video.index:
                 if is_cover(packet.stream) and packet.size:
                     self.covers.setdefault(packet.stream.index, bytes(packet))
@@ -190,6 +209,11 @@ class Reader:
             if not started and self.stats.packets > PREFETCH_PACKETS:
                 return
 
+    def _look_at_headers(self, packet: av.Packet[Any]) -> None:
+        # Before the first packet is decoded: this needs FFmpeg's log, see `_open_decoder`.
+        if self.video.codec_context.codec.canonical_name in ("h264", "hevc"):
+            self.siting_named = headers_name_siting(self.video, bytes(packet))
+
     def _decode(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
         """Frames that a packet completes; None flushes the decoder."""
         context = self.video.codec_context
@@ -205,8 +229,7 @@ class Reader:
 
     def _failed(self, error: BaseException) -> None:
         self.stats.decode_errors += 1
-        if self._error is None:
-            self._error = error
+        self._error = self._error or reason(error)
 
     def _note_end(self, packet: av.Packet[Any]) -> None:
         at = packet.pts if packet.pts is not None else packet.dts
