@@ -46,6 +46,14 @@ def test_deeper_format_keeps_colour_and_range(color_range: int, matrix: int) -> 
     assert (frame.color_range, frame.colorspace) == (color_range, matrix)
 
 
+def test_full_range_is_compressed_where_nothing_can_tell_it() -> None:
+    frame = to_format(frame_of((255, 128, 128), FULL, BT601), "yuv420p", limited=True)
+    assert planes(frame) == [235, 128, 128]
+    assert frame.color_range == LIMITED
+    same = frame_of((235, 128, 128), LIMITED, BT601)
+    assert to_format(same, "yuv420p", limited=True) is same
+
+
 def test_same_format_is_the_same_frame() -> None:
     frame = frame_of((16, 128, 128), LIMITED, BT709)
     assert to_format(frame, "yuv420p") is frame
@@ -69,6 +77,22 @@ def test_tags_come_back_from_every_encoder(
         video = opened.info.video
     assert video is not None
     assert (video.color_range, video.primaries, video.trc, video.matrix) == tags
+
+
+def test_full_range_into_avi_stays_white(tmp_path: Path) -> None:
+    """MPEG-4 in avi cannot say "full range": untouched code values would be shown too contrasty."""
+
+    def prepare(stream: av.VideoStream) -> None:
+        stream.codec_context.color_range = FULL
+
+    source = write_rich(tmp_path / "in.mkv", audio=(), subtitle=None, prepare=prepare)
+    plan, _ = passage(source, tmp_path / "out.avi")
+    assert plan.encoder.limited
+    luma = []
+    for path in (source, tmp_path / "out.avi"):
+        with av.open(str(path)) as container:
+            luma.append(planes(next(container.decode(video=0)))[0])
+    assert luma[1] == pytest.approx(16 + luma[0] * 219 / 255, abs=1.5)
 
 
 def test_full_range_is_kept(tmp_path: Path) -> None:

@@ -206,6 +206,12 @@ def test_mpeg4_gets_the_finest_time_base_it_can_store() -> None:
     assert list(time_base_candidates(Fraction(1, 1000), rate)) == [Fraction(1, 1000), Fraction(1001, 30000)]
 
 
+def test_containers_of_constant_rate_count_frames() -> None:
+    """avi fills every unused tick with an empty packet: 1/30000 would be 1000 of them a frame."""
+    found = open_encoder_trial(choice("mpeg4"), (64, 64), Fraction(1, 30000), constant=True)
+    assert found.time_base == Fraction(1, 25)
+
+
 def test_mpeg2_counts_frames_of_a_standard_rate() -> None:
     found = open_encoder_trial(choice("mpeg2video"), (64, 64), Fraction(1, 1000))
     assert found.time_base == Fraction(1, 25)

@@ -10,9 +10,16 @@ if TYPE_CHECKING:
     from upscale.media.probe import VideoInfo
 
 
-def tag_context(context: Any, video: VideoInfo) -> None:
-    """Copy range, primaries, transfer, matrix and chroma location of the source to an encoder."""
-    context.color_range = int(video.color_range)
+#: FFmpeg's AVCOL_RANGE_MPEG and AVCOL_RANGE_JPEG.
+LIMITED, FULL = 1, 2
+
+
+def tag_context(context: Any, video: VideoInfo, *, limited: bool = False) -> None:
+    """Copy range, primaries, transfer, matrix and chroma location of the source to an encoder.
+
+    `limited`: the frames will be compressed into limited range.
+    """
+    context.color_range = LIMITED if limited else int(video.color_range)
     context.color_primaries = int(video.primaries)
     context.color_trc = int(video.trc)
     context.colorspace = int(video.matrix)
@@ -32,13 +39,16 @@ def tag_frame(frame: av.VideoFrame, video: VideoInfo) -> None:
         frame.colorspace = int(video.matrix)
 
 
-def to_format(frame: av.VideoFrame, pix_fmt: str) -> av.VideoFrame:
-    """The frame in another pixel format, with the same tags, times and code range.
+def to_format(frame: av.VideoFrame, pix_fmt: str, *, limited: bool = False) -> av.VideoFrame:
+    """The frame in another pixel format, with the same tags and times.
+
+    The code range stays as well, but `limited` compresses a full-range frame into limited range.
 
     Within YUV neither matrix nor range may change; without being told, swscale takes BT.601
     and, for deep formats, limited range.
     """
-    if frame.format.name == pix_fmt:
+    compress = limited and int(frame.color_range) == FULL
+    if frame.format.name == pix_fmt and not compress:
         return frame
     is_rgb = pix_fmt.startswith(("rgb", "bgr", "gbr", "pal", "0rgb", "0bgr", "argb", "abgr"))
     matrix = None if frame.colorspace in (0, 2) else int(frame.colorspace)
@@ -48,10 +58,11 @@ def to_format(frame: av.VideoFrame, pix_fmt: str) -> av.VideoFrame:
         src_colorspace=matrix,
         dst_colorspace=None if is_rgb else matrix,
         src_color_range=source_range,
-        dst_color_range=None if is_rgb else source_range,
+        dst_color_range=None if is_rgb else LIMITED if compress else source_range,
     )
     converted.pts, converted.time_base, converted.duration = frame.pts, frame.time_base, frame.duration
     if not is_rgb:
-        converted.color_range, converted.colorspace = frame.color_range, frame.colorspace
+        converted.color_range = LIMITED if compress else frame.color_range
+        converted.colorspace = frame.colorspace
     converted.color_primaries, converted.color_trc = frame.color_primaries, frame.color_trc
     return converted

@@ -203,8 +203,12 @@ def check_option_names(codec: Codec, given: dict[str, str]) -> None:
             raise UsageError(f"{codec.name} has no option {key!r}{hint} Its own options: {', '.join(own)}")
 
 
-def open_encoder_trial(choice: EncoderChoice, size: tuple[int, int], source: Fraction) -> EncoderChoice:
+def open_encoder_trial(
+    choice: EncoderChoice, size: tuple[int, int], source: Fraction, *, constant: bool = False
+) -> EncoderChoice:
     """Open the encoder once as it will be used and return the choice with a time base that works.
+
+    `source` is the source's time base; `constant` prefers the frame rate's.
 
     Raises:
         UsageError: it refuses its settings (the reason is the encoder's).
@@ -215,7 +219,7 @@ def open_encoder_trial(choice: EncoderChoice, size: tuple[int, int], source: Fra
     quiet_encoders()
     why = ""
     with ffmpeg_reasons():
-        for time_base in dict.fromkeys(time_base_candidates(source, choice.rate)):
+        for time_base in dict.fromkeys(time_base_candidates(source, choice.rate, constant=constant)):
             candidate = replace(choice, time_base=time_base)
             context = av.CodecContext.create(choice.codec, "w")
             try:

@@ -65,9 +65,9 @@ ENCODERS = {
         preset="veryfast",
         preset_option="preset",
         presets=_X26X_PRESETS,
-        reason="720p on 2 cores: veryfast takes 22 ms of CPU a frame (superfast 12 for a tenth more bits at the"
-        " same PSNR, faster 35) and leaves room for the network at 25-30 fps. CRF 19 instead of x264's 23:"
-        " the input was compressed once already, and 2.9 Mb/s at 45.4 dB is cheap enough",
+        reason="720p on 2 cores: veryfast takes 22 ms of CPU a frame (superfast 12 for a tenth more bits at"
+        " the same PSNR, faster 35) and leaves room for the network at 25-30 fps. CRF 19, not x264's 23: the"
+        " input was compressed once already, and 2.9 Mb/s at 45.4 dB is cheap enough",
     ),
     "libx264rgb": EncoderDefaults(
         crf=19, crf_option="crf", preset="veryfast", preset_option="preset", presets=_X26X_PRESETS
@@ -79,8 +79,8 @@ ENCODERS = {
         preset_option="preset",
         presets=_X26X_PRESETS,
         options={"x265-params": "log-level=error"},
-        reason="720p on 2 cores: superfast takes 76 ms of CPU a frame (veryfast 87, ultrafast 38), the best near"
-        " real time; CRF 20 gives 45.1 dB at 1.7 Mb/s, 60 % of libx264's default",
+        reason="720p on 2 cores: superfast takes 76 ms of CPU a frame (veryfast 87, ultrafast 38), the best"
+        " near real time; CRF 20 gives 45.1 dB at 1.7 Mb/s, 60 % of libx264's default",
     ),
     "libsvtav1": EncoderDefaults(
         crf=28,
@@ -156,6 +156,8 @@ class EncoderChoice:
         qscale: fixed quantiser, or None.
         time_base: of the encoder; the source's unless the encoder cannot have that one.
         rate: nominal frame rate (container headers, rate control), not used for timing.
+        limited: full-range frames are converted to limited range, because neither codec nor container
+            can say that they are full.
         codec_tag: four characters, or None for the muxer's own.
     """
 
@@ -167,6 +169,7 @@ class EncoderChoice:
     time_base: Fraction
     rate: Fraction
     codec_tag: str | None = None
+    limited: bool = False
 
 
 def default_codec(container: Container, bit_depth: int = 8) -> str:
@@ -194,11 +197,14 @@ def available_encoders() -> list[str]:
     return sorted(names)
 
 
-def time_base_candidates(source: Fraction, rate: Fraction) -> Iterable[Fraction]:
+def time_base_candidates(source: Fraction, rate: Fraction, *, constant: bool = False) -> Iterable[Fraction]:
     """Encoder time bases in order of preference: exact ticks, then as fine as 16 bit allow, then 1/rate.
 
+    `constant` is for containers that count frames: they fill every unused tick with an empty packet.
     MPEG-4 part 2 stores 16-bit denominators; MPEG-1/2 count whole frames of a standard rate.
     """
+    if constant:
+        yield 1 / rate
     yield source
     if source.denominator > 65535:
         factor = 65535 // rate.numerator

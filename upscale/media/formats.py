@@ -36,7 +36,8 @@ class Container:
         cover: "packet" (a video stream with attached_pic), "attachment" or None.
         tick: time base that the muxer forces on every stream, or None if it takes the encoder's.
         pipe: can be written to a pipe as it is.
-        vfr: holds a time stamp for every frame.
+        vfr: holds a time stamp for every frame; the others count frames of a constant rate.
+        colour: stores the colour description of any codec.
         options: muxer options that are always right. Matroska keeps negative times (the priming of
             AAC) instead of moving everything by them.
     """
@@ -59,6 +60,7 @@ class Container:
     tick: Fraction | None = None
     pipe: bool = False
     vfr: bool = True
+    colour: bool = False
     options: dict[str, str] = field(default_factory=dict)
 
 
@@ -74,6 +76,7 @@ def _mp4(name: str, **changes: object) -> Container:
         "chapters": True,
         "rotation": True,
         "cover": "packet",
+        "colour": True,
         # faststart: the index goes to the front, so that the file plays while it is downloaded
         "options": {"movflags": "+faststart"},
     }
@@ -118,6 +121,7 @@ _CONTAINERS = (
         text_subtitle="subrip",
         audio_encoders=("flac", "aac"),
         attachments=True,
+        colour=True,
         chapters=True,
         rotation=True,
         cover="attachment",
@@ -133,6 +137,7 @@ _CONTAINERS = (
         text_subtitle="webvtt",
         audio_encoders=("libopus",),
         default_encoder="libvpx-vp9",
+        colour=True,
         chapters=True,
         rotation=True,
         tick=Fraction(1, 1000),

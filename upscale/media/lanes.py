@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from upscale.errors import OutputError
-from upscale.media import color, rotation
+from upscale.media import amr, color, rotation
 from upscale.media.audio import AudioConverter
 from upscale.media.encoder_check import configure, quiet_encoders
 from upscale.media.metadata import stream_tags
@@ -117,6 +117,28 @@ class _VideoLane(Lane):
         return [ready for packet in waiting for ready in super(_VideoLane, self).accept(packet)]
 
 
+class _AmrLane(Lane):
+    """AMR speech, one frame a packet."""
+
+    def __init__(self, stream: Any, codec: str) -> None:
+        super().__init__(stream, "audio")
+        self._codec = codec
+
+    def accept(self, packet: av.Packet) -> Iterator[av.Packet]:
+        import av
+
+        start = packet.pts if packet.pts is not None else packet.dts
+        if start is None:
+            return
+        step = Fraction(1, amr.FRAMES_PER_SECOND) / Fraction(packet.time_base)
+        for n, data in enumerate(amr.split(bytes(packet), self._codec)):
+            single = av.Packet(data)
+            single.time_base, single.is_keyframe = packet.time_base, True
+            single.pts = single.dts = start + round(n * step)
+            single.duration = round(step)
+            yield from super().accept(single)
+
+
 class _SubtitleLane(Lane):
     """Converts text subtitles."""
 
@@ -152,7 +174,7 @@ def add_encoder(container: Any, plan: Plan, video: VideoInfo | None, source: Any
     choice = plan.encoder
     stream = container.add_stream(choice.codec, rate=choice.rate)
     configure(stream.codec_context, choice, plan.size, stream.codec_context.flags)
-    color.tag_context(stream.codec_context, video)
+    color.tag_context(stream.codec_context, video, limited=choice.limited)
     stream.time_base = choice.time_base
     if plan.sar is not None:
         stream.sample_aspect_ratio = plan.sar
@@ -193,6 +215,8 @@ def add_copy(container: Any, plan: Plan, entry: StreamPlan, source: Any) -> Lane
     stream.disposition = source.disposition
     is_cover = entry.kind == "video" and bool(source.disposition & Disposition.attached_pic)
     exact = entry.kind == "audio" and plan.container in ("matroska", "webm", "mp4", "mov")
+    if entry.codec in amr.CODECS:
+        return _AmrLane(stream, entry.codec)
     if entry.kind == "video" and not is_cover:
         return _VideoLane(stream)
     return Lane(stream, "cover" if is_cover else entry.kind, exact=exact)

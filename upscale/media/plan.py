@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from upscale.media.probe import MediaInfo, StreamInfo, VideoInfo
 
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+#: Codecs that carry their colour description in their own stream.
+_COLOUR_CODECS = frozenset({"h264", "hevc", "vvc", "av1", "vp9", "prores"})
+#: Encoders whose output is known to be full range, or is told so by the container.
+_FULL_CODECS = frozenset({"mjpeg", "wrapped_avframe", "rawvideo", "gif"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -171,6 +175,11 @@ def _plan_encoder(
     if not container.vfr and container.name == "avi" and codec.name in ("libx264", "libx265"):
         extra["bf"] = "0"  # avi has only decoding times: B-frames would delay the whole video
     settings, qscale = encoder_settings(codec, options, extra)
+    stores_colour = container.colour or codec.canonical_name in _COLOUR_CODECS
+    if not stores_colour and {video.primaries, video.trc, video.matrix} != {2}:
+        lost.append(f"the colour tags ({codec.name} in {container.name} has no place for them)")
+    if not container.vfr and Fraction(video.time_base) != 1 / _nominal_rate(video.rate):
+        lost.append(f"exact frame times ({container.name} has a constant rate)")
     choice = EncoderChoice(
         codec=codec.name,
         codec_id=codec.canonical_name,
@@ -180,9 +189,10 @@ def _plan_encoder(
         time_base=video.time_base,
         rate=_nominal_rate(video.rate),
         # Apple's players take HEVC in mp4 only under this tag
+        limited=video.color_range == _FULL_RANGE and not (stores_colour or codec.name in _FULL_CODECS),
         codec_tag="hvc1" if codec.canonical_name == "hevc" and container.name in ("mp4", "mov") else None,
     )
-    return open_encoder_trial(choice, size, Fraction(video.time_base))
+    return open_encoder_trial(choice, size, Fraction(video.time_base), constant=not container.vfr)
 
 
 def _nominal_rate(rate: Fraction | None) -> Fraction:

@@ -63,7 +63,7 @@ def write_error(error: BaseException, path: str | None = None) -> OutputError:
         return OutputError("no space left on the disk", path=path)
     if isinstance(error, BrokenPipeError):
         return OutputError("the reader of the pipe went away", path=path)
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, OSError) and error.strerror and not getattr(error, "log", None):
         return OutputError(error.strerror, path=path)
     return OutputError(reason(error), path=path)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from upscale.errors import OutputError
 from upscale.media import color
+from upscale.media.container import ffmpeg_reasons
 from upscale.media.formats import CONTAINERS
 from upscale.media.lanes import (
     Lane,
@@ -100,7 +101,7 @@ class Sink:
         try:
             if output != STDIO:
                 self._file = SafeFile(output, overwrite=options.overwrite)
-            with self._translated():
+            with ffmpeg_reasons(), self._translated():
                 self._open(source)
         except BaseException:
             self._abort()
@@ -161,7 +162,7 @@ class Sink:
             raise ValueError("frame without pts or time base")
         assert self._video is not None
         color.tag_frame(frame, self._video)
-        frame = color.to_format(frame, self.plan.encoder.pix_fmt)
+        frame = color.to_format(frame, self.plan.encoder.pix_fmt, limited=self.plan.encoder.limited)
         self._set_times(frame)
         frame.pict_type = 0  # otherwise the source's key frames force key frames
         self._frames += 1
