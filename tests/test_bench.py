@@ -37,8 +37,6 @@ def test_a_child_is_measured(tmp_path: Path) -> None:
     content.write_clip(clip, 128, 96, 30)
     done = machine.measure(["upscale.bench.stages", "decode", json.dumps([str(clip), 1])])
     assert done.output > 1
-    assert done.cpu_seconds is not None
-    assert done.cpu_seconds > 0.01
     assert done.peak_memory is not None
     assert 10e6 < done.peak_memory < 1e9
 

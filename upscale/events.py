@@ -95,6 +95,7 @@ class Result(Event):
         duration: seconds of video written.
         seconds: wall-clock seconds, all in all.
         fps, speed: frames, and seconds of video, per second of wall-clock time.
+        cpu_seconds: processor time of this process from the first frame asked for to the end.
         busy: seconds that decoding, the network and encoding were at work, each summed over its
             threads; they overlap.
         expected_frames: frames that the container promised, 0 when it did not.
@@ -114,6 +115,7 @@ class Result(Event):
     seconds: float
     fps: float
     speed: float
+    cpu_seconds: float
     busy: dict[str, float]
     expected_frames: int
     decode_errors: int

@@ -200,6 +200,7 @@ class _Job:
             seconds=time.perf_counter() - self.started,
             fps=report.frames / loop.seconds,
             speed=loop.media_seconds / loop.seconds,
+            cpu_seconds=loop.cpu_seconds,
             busy=loop.busy,
             expected_frames=stats.expected_frames,
             decode_errors=stats.decode_errors,
@@ -221,6 +222,7 @@ class _Loop:
         frames: frames handed to the sink.
         media_seconds: from the first frame's time to the end of the last one.
         seconds: wall-clock seconds from the first frame asked for to the end of `finish`.
+        cpu_seconds: processor time of the process in that time.
         busy: seconds of work by stage, summed over its threads.
         hangs: the reading thread could not be stopped.
     """
@@ -242,6 +244,7 @@ class _Loop:
         self.frames = 0
         self.media_seconds = 0.0
         self.seconds = 0.0
+        self.cpu_seconds = 0.0
         self._begun = 0.0
         self.busy = {"decode": 0.0, "network": 0.0, "encode": 0.0}
         self.hangs = False
@@ -249,7 +252,7 @@ class _Loop:
     def run(self) -> None:
         from av import Packet
 
-        self._begun = time.perf_counter()
+        self._begun, self.cpu_seconds = time.perf_counter(), -time.process_time()
         first: float | None = None
         stages: OrderedMap[Any, Any] = OrderedMap(
             self._timed_source(),
@@ -282,6 +285,7 @@ class _Loop:
         report = self._sink.finish()
         self._add("encode", before)
         self.seconds = time.perf_counter() - self._begun
+        self.cpu_seconds += time.process_time()
         return report
 
     def _upscale(self, frame: av.VideoFrame) -> av.VideoFrame:

@@ -19,12 +19,10 @@ class Measured:
 
     Attributes:
         output: the JSON of its last line.
-        cpu_seconds: user and system time of all its threads, start-up included.
         peak_memory: largest resident size in bytes, or None where the system does not say.
     """
 
     output: Any
-    cpu_seconds: float | None
     peak_memory: int | None
 
 
@@ -41,7 +39,7 @@ def measure(arguments: list[str]) -> Measured:
     try:
         # Little goes to stderr, so reading one pipe after the other cannot block.
         text, complaint = child.stdout.read(), child.stderr.read()
-        cpu, peak = _wait(child)
+        peak = _wait(child)
     except BaseException:
         child.kill()
         child.wait()
@@ -53,17 +51,17 @@ def measure(arguments: list[str]) -> Measured:
         lines = complaint.strip().splitlines()
         reason = lines[-1] if lines else f"exit code {child.returncode}"
         raise UpscaleError(reason.removeprefix("upscale: "))
-    return Measured(json.loads(text.strip().splitlines()[-1]), cpu, peak)
+    return Measured(json.loads(text.strip().splitlines()[-1]), peak)
 
 
-def _wait(child: subprocess.Popen[str]) -> tuple[float | None, int | None]:
+def _wait(child: subprocess.Popen[str]) -> int | None:
     if not hasattr(os, "wait4"):  # Windows
         child.wait()
-        return None, None
+        return None
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     unit = 1 if sys.platform == "darwin" else 1024
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit
+    return int(usage.ru_maxrss) * unit
 
 
 def describe() -> dict[str, Any]:

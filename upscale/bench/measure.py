@@ -38,7 +38,7 @@ class BenchConfig:
     backends: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     threads: tuple[int, ...] = ()
-    frames: int = 150
+    frames: int = 120
     runs: int = 3
 
 
@@ -52,7 +52,7 @@ class Row:
         decode_fps, network_fps, encode_fps: each stage alone; the network on all its threads.
         network_ms: one frame on its own, no other in flight.
         pipeline_fps: the whole job, from the first frame asked for to the finished file.
-        cpu_seconds_per_frame: of the whole process, start-up included.
+        cpu_seconds_per_frame: of the whole process, without its start-up.
         peak_memory: largest resident size of the process in bytes.
         times_baseline: wall-clock time of the whole pipeline over the baseline's.
         error: why there are no figures.
@@ -103,16 +103,16 @@ def _rows(config: BenchConfig, folder: Path) -> Iterator[Row]:
         shared: dict[str, Any] = {
             "source": source, "size": size, "decode_fps": decode, "encode_fps": encode,
         }  # fmt: skip
-        yield Row(backend="swscale", model=BASELINE, threads=0, times_baseline=1.0, **shared, **base)
+        yield Row(backend="swscale", threads=0, times_baseline=1.0, **shared, **base)
         for backend, model, threads in _combinations(config):
-            fixed = {"backend": backend, "model": model or "default", "threads": threads, **shared}
+            fixed = {"backend": backend, "threads": threads, **shared}
             try:
                 network, one = _stage("network", str(clip), model, backend, threads, config.runs)
                 named = ["--backend", backend, "--threads", str(threads)]
                 named += ["--model", model] if model is not None else []
                 whole = _pipeline(clip, named, config.runs, config.frames)
             except UpscaleError as error:
-                yield Row(error=str(error), **fixed)
+                yield Row(error=str(error), model=model or "default", **fixed)
                 continue
             ratio = base["pipeline_fps"] / whole["pipeline_fps"]
             yield Row(network_fps=network, network_ms=one, times_baseline=ratio, **fixed, **whole)
@@ -141,10 +141,10 @@ def _pipeline(clip: Path, named: list[str], runs: int, frames: int) -> dict[str,
     output = clip.with_suffix(".mp4")
     command = ["upscale", str(clip), str(output), "-y", "--json", "--no-progress", *_TARGET, *named]
     done = [machine.measure(command) for _ in range(runs)]
-    cpu = [d.cpu_seconds / frames for d in done if d.cpu_seconds is not None]
     peak = [d.peak_memory for d in done if d.peak_memory is not None]
     return {
+        "model": done[0].output["model"],
         "pipeline_fps": statistics.median(d.output["fps"] for d in done),
-        "cpu_seconds_per_frame": statistics.median(cpu) if cpu else None,
+        "cpu_seconds_per_frame": statistics.median(d.output["cpu_seconds"] for d in done) / frames,
         "peak_memory": int(statistics.median(peak)) if peak else None,
     }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("file", required=False)
-@click.option("--frames", type=click.IntRange(30), help="Length of the clip that is measured on [150].")
+@click.option("--frames", type=click.IntRange(30), help="Length of the clip that is measured on [120].")
 @click.option("--runs", type=click.IntRange(1), help="Counted repetitions, figures are medians [3].")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object as the last line.")
 @size_options
