@@ -28,7 +28,7 @@ def test_split_wide_band_and_a_broken_rest() -> None:
 
 @pytest.mark.parametrize("target", ["3gp", "mov"])
 def test_packets_of_many_frames(tmp_path: Path, target: str) -> None:
-    source = tmp_path / "in.avi"
+    source = tmp_path / "in.nut"
     with av.open(str(source), "w") as out:
         video = out.add_stream("mpeg4", rate=25)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"

@@ -86,6 +86,8 @@ class AudioConverter:
         rate = context.sample_rate
         if rates and rate not in rates:
             rate = min(rates, key=lambda r: (r < rate, abs(r - rate)))
+        if container.format.name == "mxf":
+            rate = 48000  # the only one that it has
         self.stream = container.add_stream(encoder, rate=rate)
         target = self.stream.codec_context
         target.layout = _layout(encoder, context.layout, rate)

@@ -37,6 +37,7 @@ class Container:
         tick: time base that the muxer forces on every stream, or None if it takes the encoder's.
         pipe: can be written to a pipe as it is.
         vfr: holds a time stamp for every frame; the others count frames of a constant rate.
+        b_frames: stores both times of a packet; without, B-frames come back shifted.
         colour: stores the colour description of any codec.
         options: muxer options that are always right. Matroska keeps negative times (the priming of
             AAC) instead of moving everything by them.
@@ -60,6 +61,7 @@ class Container:
     tick: Fraction | None = None
     pipe: bool = False
     vfr: bool = True
+    b_frames: bool = True
     colour: bool = False
     options: dict[str, str] = field(default_factory=dict)
 
@@ -146,6 +148,7 @@ _CONTAINERS = (
     ),
     Container(
         name="avi",
+        b_frames=False,
         video=frozenset(
             "h264 mpeg1video mpeg2video mpeg4 mjpeg ffv1 huffyuv utvideo wmv2 msmpeg4v3 rawvideo".split()
         ),
@@ -192,13 +195,14 @@ _CONTAINERS = (
         audio=frozenset({"opus", "vorbis", "flac", "speex"}),
         audio_encoders=("flac", "libopus"),
         default_encoder="libvpx",
-        chapters=True,
         pipe=True,
         vfr=False,
     ),
     Container(
         name="asf",
-        video=frozenset({"h264", "wmv2", "wmv1", "msmpeg4v3", "mpeg4", "mjpeg"}),
+        default_encoder="wmv2",  # H.264 is read back with a shift of one frame
+        b_frames=False,
+        video=frozenset({"wmv2", "wmv1", "msmpeg4v3", "mpeg4", "mjpeg"}),
         audio=frozenset({"wmav1", "wmav2", "mp3", "aac", "ac3", "pcm_s16le"}),
         audio_encoders=("aac",),
         chapters=False,

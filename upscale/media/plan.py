@@ -172,8 +172,8 @@ def _plan_encoder(
             extra[parameter] = video.hdr.encoder_params(codec.name)
     if codec.name == "mjpeg" and video.color_range != _FULL_RANGE:
         extra["strict"] = "unofficial"  # JPEG is full range by definition; keeping the range is truer
-    if not container.vfr and container.name == "avi" and codec.name in ("libx264", "libx265"):
-        extra["bf"] = "0"  # avi has only decoding times: B-frames would delay the whole video
+    if not container.b_frames and codec.name in ("libx264", "libx265"):
+        extra["bf"] = "0"
     settings, qscale = encoder_settings(codec, options, extra)
     stores_colour = container.colour or codec.canonical_name in _COLOUR_CODECS
     if not stores_colour and {video.primaries, video.trc, video.matrix} != {2}:
