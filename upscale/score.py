@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from upscale.errors import MediaError
+from upscale.planes import plane_view
 from upscale.quality import psnr, ssim
 
 Plane = npt.NDArray[np.uint8]
@@ -45,7 +46,9 @@ def score_set(folder: Path, upscale: Upscaler, border: int = 2) -> list[Score]:
         output = upscale(_picture_luma(low))
         truth = _picture_luma(high)[: output.shape[0], : output.shape[1]]
         output = output[: truth.shape[0], : truth.shape[1]]
-        scores.append(Score(high.name, psnr(truth, output, border=border), ssim(truth, output, border=border)))
+        scores.append(
+            Score(high.name, psnr(truth, output, border=border), ssim(truth, output, border=border))
+        )
     if not scores:
         raise MediaError("no pairs *_HR.png and *_LR.png", path=str(folder))
     return scores
@@ -57,7 +60,9 @@ def _picture_luma(path: Path) -> Plane:
     return np.rint(16 + rgb @ _Y601).astype(np.uint8)
 
 
-def score_clip(clip: Path, upscalers: dict[str, Upscaler], *, crf: float = 23, frames: int = 60) -> dict[str, Score]:
+def score_clip(
+    clip: Path, upscalers: dict[str, Upscaler], *, crf: float = 23, frames: int = 60
+) -> dict[str, Score]:
     """Halve a clip (swscale bicubic), compress it with libx264, upscale it, compare with the original.
 
     Args:
@@ -72,6 +77,28 @@ def score_clip(clip: Path, upscalers: dict[str, Upscaler], *, crf: float = 23, f
             output = upscale(luma)
             sums[name] += psnr(reference, output), ssim(reference, output)
     return {n: Score(clip.name, *(float(v) for v in s / len(truths))) for n, s in sums.items()}
+
+
+def score_clips(
+    folder: Path, upscalers: dict[str, Upscaler], *, crf: float = 23, frames: int = 60
+) -> dict[str, list[Score]]:
+    """`score_clip` of every file in `folder`, by name of the upscaler, in the files' order.
+
+    Raises:
+        MediaError: an empty folder, or a file that is no video.
+    """
+    scores: dict[str, list[Score]] = {name: [] for name in upscalers}
+    clips = sorted(p for p in folder.iterdir() if p.is_file())
+    if not clips:
+        raise MediaError("an empty folder", path=str(folder))
+    for clip in clips:
+        try:
+            of_clip = score_clip(clip, upscalers, crf=crf, frames=frames)
+        except (av.FFmpegError, IndexError) as e:
+            raise MediaError("not a video that can be scored", path=str(clip)) from e
+        for name, score in of_clip.items():
+            scores[name].append(score)
+    return scores
 
 
 def lanczos(luma: Plane) -> Plane:
@@ -96,22 +123,17 @@ def _as_yuv420(frame: av.VideoFrame) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(
         np.concatenate(
             [
-                _plane(planar, 0)[:height, :width].reshape(-1),
-                _plane(planar, 1)[: height // 2, : width // 2].reshape(-1),
-                _plane(planar, 2)[: height // 2, : width // 2].reshape(-1),
+                plane_view(planar, 0)[:height, :width].reshape(-1),
+                plane_view(planar, 1)[: height // 2, : width // 2].reshape(-1),
+                plane_view(planar, 2)[: height // 2, : width // 2].reshape(-1),
             ]
         ).reshape(height * 3 // 2, width),
         format="yuv420p",
     )
 
 
-def _plane(frame: av.VideoFrame, index: int) -> Plane:
-    plane = frame.planes[index]
-    return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
-
-
 def _luma(frame: av.VideoFrame) -> Plane:
-    return np.ascontiguousarray(_plane(frame, 0))
+    return np.ascontiguousarray(plane_view(frame, 0), dtype=np.uint8)
 
 
 def _compressed_halves(frames: list[av.VideoFrame], crf: float) -> list[av.VideoFrame]:
@@ -125,5 +147,5 @@ def _compressed_halves(frames: list[av.VideoFrame], crf: float) -> list[av.Video
             out.mux(stream.encode(small))
         out.mux(stream.encode(None))
     buffer.seek(0)
-    with av.open(buffer) as back:
+    with av.open(buffer, "r") as back:
         return list(back.decode(video=0))

@@ -20,6 +20,7 @@ from upscale.errors import UpscaleError
 COMMANDS = {
     "bench": ("upscale.cli.bench", "bench"),
     "info": ("upscale.cli.info", "info"),
+    "score": ("upscale.cli.score", "score"),
     "train": ("upscale.cli.train", "train"),
 }
 #: Seconds in which a second signal counts as the first one.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,12 +14,16 @@ from upscale.errors import UpscaleError, UsageError
 from upscale.options import RESAMPLERS, TARGETS, Options
 from upscale.timecode import parse_time
 
+if TYPE_CHECKING:
+    from upscale.events import OnEvent
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 EPILOG = """\b
 Commands (a file of that name is ./bench):
   upscale bench [FILE]        measure this machine, or predict how long FILE takes
   upscale info MODEL|FILE     what a model costs; what would become of a video's streams
+  upscale score ...           PSNR and SSIM of models on pictures and clips with a known truth
   upscale train ...           train a network
 
 \b
@@ -230,12 +234,20 @@ def start(
             from upscale.jobs.batch import upscale_directory
 
             return 1 if upscale_directory(input, output, options, show).failed else 0
-        from upscale.pipeline import upscale_file
+        return _one(input, output, options, show, as_json)
 
-        try:
-            return 3 if upscale_file(input, output, options, show).damaged else 0
-        except UpscaleError:
-            raise
-        except Exception as error:
-            error.upscale_path = input  # type: ignore[attr-defined]
-            raise
+
+def _one(input: str, output: str | None, options: Options, show: OnEvent, as_json: bool) -> int:
+    """Upscale one file; for those who read JSON a failure is an event too."""
+    from upscale.events import Failed
+    from upscale.pipeline import upscale_file
+
+    try:
+        return 3 if upscale_file(input, output, options, show).damaged else 0
+    except UpscaleError as error:
+        if as_json:
+            show(Failed(input=input, message=str(error), exit_code=error.exit_code))
+        raise
+    except Exception as error:
+        error.upscale_path = input  # type: ignore[attr-defined]
+        raise

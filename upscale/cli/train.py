@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -15,18 +16,24 @@ from upscale.train.config import LOSSES, TrainConfig
 if TYPE_CHECKING:
     from upscale.train.loop import Progress
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 _DEFAULTS = {f.name: f.default for f in fields(TrainConfig)}
 
 
-def _setting(name: str, help: str, **kwargs: Any) -> Any:
+def _setting(name: str, help: str, **kwargs: Any) -> Callable[[F], F]:
     shown = f"{help} [{_DEFAULTS[name]}]" if _DEFAULTS[name] not in (None, 0) else help
     return click.option(f"--{name.replace('_', '-')}", name, default=_DEFAULTS[name], help=shown, **kwargs)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("folder", metavar="CLIPS", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Files to write, without suffix.")
-@click.option("--run", type=click.Path(path_type=Path), help="Folder for crops, checkpoints and log [OUTPUT.run].")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Files to write, without suffix."
+)
+@click.option(
+    "--run", type=click.Path(path_type=Path), help="Folder for crops, checkpoints and log [OUTPUT.run]."
+)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @click.option("--start-from", type=click.Path(exists=True, path_type=Path), help="Checkpoint to start from.")
 @_setting("unshuffle", "1: full, 2: half resolution inside.", type=click.IntRange(1, 2))
@@ -76,15 +83,25 @@ def train(
             click.echo(_line(progress, began), err=True)
 
     exported = run_training(
-        folder, output, TrainConfig(**settings), Callbacks(on_source, on_progress),
-        run=run, resume=resume, start_from=start_from,
-    )  # fmt: skip
+        folder,
+        output,
+        TrainConfig(**settings),
+        Callbacks(on_source, on_progress),
+        run=run,
+        resume=resume,
+        start_from=start_from,
+    )
     facts = exported.facts
     files = {kind: str(path) for kind in exported.files.sha256 if (path := exported.files.path(kind))}
-    click.echo(
-        json.dumps({"files": files, "psnr": facts["best"], "step": facts["step"], "hours": facts["seconds"] / 3600,
-                    "settings": asdict(TrainConfig(**facts["config"]))})
-    )  # fmt: skip
+    result = {
+        "files": files,
+        "psnr": facts["best"],
+        "step": facts["step"],
+        "hours": facts["seconds"] / 3600,
+        "settings": facts["config"],
+        "parity": asdict(exported.parity),
+    }
+    click.echo(json.dumps(result))
     return 0
 
 

@@ -26,7 +26,7 @@ class Generator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1, H, W) luma in 0…1 → (N, 1, 2H, 2W), not clipped; H and W multiples of `unshuffle`."""
-        return run_layers(x, self.config, self.anchor, list(self.convs))
+        return run_layers(x, self.config, self.get_buffer("anchor"), list(self.convs))
 
 
 def run_layers(

@@ -88,7 +88,8 @@ def find_model(name_or_path: str | None = None) -> ModelFiles:
     path = Path(name_or_path)
     if path.suffix.lower() in PICKLES:
         raise UsageError(
-            "pickled weights can run code and are never opened; use .safetensors, .onnx or .tflite", path=str(path)
+            "pickled weights can run code and are never opened; use .safetensors, .onnx or .tflite",
+            path=str(path),
         )
     if not path.is_file():
         known = ", ".join(models)

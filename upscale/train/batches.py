@@ -13,7 +13,9 @@ from torch import Tensor
 from upscale.train.dataset import CLEAN_VERSIONS, CROP, VERSIONS, CropSet
 
 
-def make_batch(crops: CropSet, *, step: int, seed: int, batch: int, patch: int, clean: float) -> tuple[Tensor, Tensor]:
+def make_batch(
+    crops: CropSet, *, step: int, seed: int, batch: int, patch: int, clean: float
+) -> tuple[Tensor, Tensor]:
     """One augmented batch; the same arguments always give the same batch.
 
     Args:
@@ -41,7 +43,9 @@ def make_batch(crops: CropSet, *, step: int, seed: int, batch: int, patch: int, 
     return torch.from_numpy(low), torch.from_numpy(high)
 
 
-def prefetch(crops: CropSet, *, first: int, last: int, depth: int = 8, **how: float) -> Iterator[tuple[Tensor, Tensor]]:
+def prefetch(
+    crops: CropSet, *, first: int, last: int, depth: int = 8, **how: float
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of steps first … last-1, made ahead in one thread while torch computes."""
     ready: queue.Queue[tuple[Tensor, Tensor] | BaseException] = queue.Queue(depth)
     stop = threading.Event()

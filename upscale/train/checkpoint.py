@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -16,7 +15,9 @@ from torch.optim import Optimizer
 from upscale.errors import TrainError
 
 
-def save(path: Path, *, model: nn.Module, ema: nn.Module, optimizer: Optimizer, facts: dict[str, Any]) -> None:
+def save(
+    path: Path, *, model: nn.Module, ema: nn.Module, optimizer: Optimizer, facts: dict[str, Any]
+) -> None:
     """Write everything that is needed to go on, bit for bit.
 
     Args:
@@ -43,7 +44,9 @@ def load(path: Path, *, model: nn.Module, ema: nn.Module, optimizer: Optimizer) 
     facts, tensors = _read(path)
     try:
         for prefix, module in (("model/", model), ("ema/", ema)):
-            module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+            module.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            )
     except RuntimeError as e:
         raise TrainError("the checkpoint belongs to another network", path=str(path)) from e
     state: dict[int, dict[str, Tensor]] = {}

@@ -31,10 +31,10 @@ class TrainConfig:
     channels: int = 32
     body: int = 3
     expand: int = 4
-    iterations: int = 200_000
-    batch: int = 24
+    iterations: int = 150_000
+    batch: int = 16
     patch: int = 64
-    learning_rate: float = 5e-4
+    learning_rate: float = 2e-3
     loss: str = "charbonnier"
     ema: float = 0.999
     clean: float = 0.5

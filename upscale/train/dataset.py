@@ -121,7 +121,10 @@ def crops_of(sequence: Sequence, rng: np.random.Generator) -> list[tuple[Plane, 
     for top, left in _sharpest(sharp, rng):
         t, s, half = top // 2, left // 2, CROP // 2
         pairs.append(
-            (sharp[top : top + CROP, left : left + CROP], np.stack([c[t : t + half, s : s + half] for c in clean]))
+            (
+                sharp[top : top + CROP, left : left + CROP],
+                np.stack([c[t : t + half, s : s + half] for c in clean]),
+            )
         )
     return pairs
 
@@ -130,11 +133,15 @@ def _sharpest(picture: Plane, rng: np.random.Generator) -> list[tuple[int, int]]
     """Corners (even) of up to `PER_PICTURE` crops, flat ones left out, busy ones first."""
     height, width = picture.shape
     stride = CROP // 2
-    corners = [(t, s) for t in range(0, height - CROP + 1, stride) for s in range(0, width - CROP + 1, stride)]
+    corners = [
+        (t, s) for t in range(0, height - CROP + 1, stride) for s in range(0, width - CROP + 1, stride)
+    ]
     scored = []
     for top, left in corners:
         crop = picture[top : top + CROP, left : left + CROP].astype(np.float32)
-        detail = np.abs(4 * crop[1:-1, 1:-1] - crop[:-2, 1:-1] - crop[2:, 1:-1] - crop[1:-1, :-2] - crop[1:-1, 2:])
+        detail = np.abs(
+            4 * crop[1:-1, 1:-1] - crop[:-2, 1:-1] - crop[2:, 1:-1] - crop[1:-1, :-2] - crop[1:-1, 2:]
+        )
         scored.append((float(detail.mean()), top, left))
     usable = [s for s in scored if s[0] > 3.0]
     # Half by sharpness, half by lot: the sharpest crops alone would all be text and foliage.

@@ -8,6 +8,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from upscale.planes import plane_view
+
 Plane = npt.NDArray[np.uint8]
 
 
@@ -84,5 +86,5 @@ def through_x264(pictures: list[Plane], crf: float, preset: str = "veryfast") ->
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     buffer.seek(0)
-    with av.open(buffer) as back:
-        return [frame.to_ndarray()[:height].copy() for frame in back.decode(video=0)]
+    with av.open(buffer, "r") as back:
+        return [plane_view(frame, 0).astype(np.uint8) for frame in back.decode(video=0)]

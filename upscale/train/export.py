@@ -19,6 +19,7 @@ from upscale.model.config import GeneratorConfig
 from upscale.model.export_onnx import export_onnx
 from upscale.model.export_tflite import export_tflite
 from upscale.model.generator import Generator
+from upscale.model.parity import Parity, check_exports
 from upscale.model.quantize import quantize_int8
 from upscale.model.weights import KINDS, ModelFiles
 from upscale.train import checkpoint, dataset
@@ -31,10 +32,16 @@ CALIBRATION = 16
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """`files` of one export and the `facts` (step, settings, seconds, best score) of its training."""
+    """What one export wrote.
+
+    Attributes:
+        facts: step, settings, seconds and best score of the training.
+        parity: how far the runtimes are from torch.
+    """
 
     files: ModelFiles
     facts: dict[str, Any]
+    parity: Parity
 
 
 def fold_checkpoint(path: Path) -> tuple[Generator, dict[str, Any]]:
@@ -61,7 +68,7 @@ def export(path: Path, prefix: Path, cache: Path) -> Exported:
 
     Raises:
         TrainError: the checkpoint is damaged.
-        ModelError, BackendError: an exporter's package is missing or failed.
+        ModelError, BackendError: an exporter's package is missing or failed, or the runtimes disagree.
     """
     network, facts = fold_checkpoint(path)
     config = network.config
@@ -75,9 +82,11 @@ def export(path: Path, prefix: Path, cache: Path) -> Exported:
     arrays = {k: v.numpy() for k, v in tensors.items()}
     export_onnx(config, arrays, paths["onnx"], metadata)
     export_tflite(config, arrays, paths["tflite"], metadata)
-    quantize_int8(paths["tflite"], paths["tflite_int8"], calibration_pictures(cache))
+    pictures = calibration_pictures(cache)
+    quantize_int8(paths["tflite"], paths["tflite_int8"], pictures)
     hashes = {kind: hashlib.sha256(p.read_bytes()).hexdigest() for kind, p in paths.items()}
-    return Exported(ModelFiles(prefix.name, config, sha256=hashes, **paths), facts)
+    files = ModelFiles(prefix.name, config, sha256=hashes, **paths)
+    return Exported(files, facts, check_exports(files, pictures))
 
 
 def calibration_pictures(cache: Path) -> list[np.ndarray]:

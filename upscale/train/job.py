@@ -54,7 +54,9 @@ def train(
         raise UsageError("not a folder", path=str(folder))
     run = run or output.with_name(output.name + ".run")
     if (run / "last.safetensors").exists() and not resume:
-        raise UsageError("holds a run already: --resume goes on with it, another -o or --run starts anew", path=str(run))
+        raise UsageError(
+            "holds a run already: --resume goes on with it, another -o or --run starts anew", path=str(run)
+        )
     try:
         from upscale.train import dataset, loop
         from upscale.train.export import export

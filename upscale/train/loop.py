@@ -7,12 +7,13 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from upscale.errors import TrainError
 from upscale.model.config import GeneratorConfig
@@ -81,85 +82,108 @@ def fidelity(
     torch.manual_seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    shape = GeneratorConfig(config.unshuffle, config.channels, config.body)
-    model = TrainableGenerator(shape, config.expand).to(device)
-    ema = copy.deepcopy(model).requires_grad_(False)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
-    facts = {"step": 0, "best": -math.inf, "seconds": 0.0, "config": asdict(config)}
+    state = _State(config, run)
     last = run / "last.safetensors"
     if resume and last.exists():
-        facts = checkpoint.load(last, model=model, ema=ema, optimizer=optimizer)
-        _same_run(facts["config"], config)
+        state.facts = checkpoint.load(last, model=state.model, ema=state.ema, optimizer=state.optimizer)
+        _same_run(state.facts["config"], config)
     elif start_from is not None:
-        checkpoint.load(start_from, model=model, ema=ema, optimizer=copy.deepcopy(optimizer))
-        model.load_state_dict(ema.state_dict())
-    _run_steps(model, ema, optimizer, cache, run, config, facts, on_progress)
+        fresh = copy.deepcopy(state.optimizer)
+        checkpoint.load(start_from, model=state.model, ema=state.ema, optimizer=fresh)
+        state.model.load_state_dict(state.ema.state_dict())
+    _run_steps(state, cache, on_progress)
     return run / "best.safetensors"
 
 
-def _same_run(saved: dict[str, object], config: TrainConfig) -> None:
+def _same_run(saved: dict[str, Any], config: TrainConfig) -> None:
     # Threads and the length of the intervals may change on another machine; the rest is the run.
     free = {"threads", "validate_every", "checkpoint_every"}
-    wanted = json.loads(json.dumps(asdict(config)))
-    other = [k for k, v in wanted.items() if k not in free and saved.get(k) != v]
+    other = [k for k, v in asdict(config).items() if k not in free and saved.get(k) != v]
     if other:
         raise TrainError(f"cannot resume: the checkpoint was made with another {', '.join(other)}")
 
 
-def _run_steps(
-    model: TrainableGenerator,
-    ema: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    cache: Path,
-    run: Path,
-    config: TrainConfig,
-    facts: dict,
-    on_progress: Callable[[Progress], None],
-) -> None:
-    train, held_out = dataset.load(cache)
-    device = next(model.parameters()).device
-    bf16 = config.bf16 if config.bf16 is not None else _multiplies_bf16(device)
-    batches = prefetch(
-        train, first=facts["step"], last=config.iterations, seed=config.seed, batch=config.batch,
-        patch=config.patch, clean=config.clean,
-    )  # fmt: skip
-    total, counted, since = 0.0, 0, time.perf_counter()
-    for step, (low, high) in enumerate(batches, start=facts["step"] + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step - 1, config)
-        low, high = (t.to(device).float().div_(255) for t in (low, high))
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            output = model(low)
-        loss = pixel_loss(config.loss, output.float(), high)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+class _State:
+    """What one step changes: the networks, the optimiser and the `facts` of the checkpoint."""
+
+    def __init__(self, config: TrainConfig, run: Path) -> None:
+        self.config, self.run = config, run
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.bf16 = config.bf16 if config.bf16 is not None else _multiplies_bf16(self.device)
+        shape = GeneratorConfig(config.unshuffle, config.channels, config.body)
+        self.model = TrainableGenerator(shape, config.expand).to(self.device)
+        self.ema = copy.deepcopy(self.model).requires_grad_(False)
+        rate = config.learning_rate
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=rate, betas=(0.9, 0.99), fused=True)
+        self.facts: dict[str, Any] = {
+            "step": 0,
+            "best": -math.inf,
+            "seconds": 0.0,
+            "config": asdict(config),
+        }
+
+    def step(self, step: int, low: Tensor, high: Tensor) -> float:
+        """One optimiser step on a uint8 batch; returns the loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step - 1, self.config)
+        low, high = (t.to(self.device).float().div_(255) for t in (low, high))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            output = self.model(low)
+        loss = pixel_loss(self.config.loss, output.float(), high)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        # The average follows closely at first, so that early validations are not of the start.
+        decay = min(self.config.ema, step / (step + 10))
         with torch.no_grad():
-            decay = min(config.ema, step / (step + 10))
-            torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
-        total, counted = total + loss.item(), counted + 1
-        if not math.isfinite(total):
+            torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - decay)
+        self.facts["step"] = step
+        return loss.item()
+
+    def save(self, name: str) -> None:
+        checkpoint.save(
+            self.run / name, model=self.model, ema=self.ema, optimizer=self.optimizer, facts=self.facts
+        )
+
+    def keep_if_best(self, scores: Scores) -> None:
+        if scores.mean > self.facts["best"]:
+            self.facts["best"] = scores.mean
+            self.save("best.safetensors")
+
+
+def _run_steps(state: _State, cache: Path, on_progress: Callable[[Progress], None]) -> None:
+    config, facts = state.config, state.facts
+    train, held_out = dataset.load(cache)
+    batches = prefetch(
+        train,
+        first=facts["step"],
+        last=config.iterations,
+        seed=config.seed,
+        batch=config.batch,
+        patch=config.patch,
+        clean=config.clean,
+    )
+    losses: list[float] = []
+    since = time.perf_counter()
+    for step, (low, high) in enumerate(batches, start=facts["step"] + 1):
+        losses.append(state.step(step, low, high))
+        if not math.isfinite(losses[-1]):
             raise TrainError(f"the loss is no longer a number at step {step}: lower the learning rate")
         finished = step == config.iterations
-        if step % 100 == 0 or finished:
-            now = time.perf_counter()
-            scores = None
-            if step % config.validate_every == 0 or finished:
-                scores = validate(ema, held_out)
-            progress = Progress(step, config.iterations, total / counted, counted / (now - since), scores)
-            facts["seconds"] += now - since
+        validating = finished or step % config.validate_every == 0
+        if validating or step % 100 == 0:
+            seconds = time.perf_counter() - since
+            facts["seconds"] += seconds
+            scores = validate(state.ema, held_out) if validating else None
+            mean = sum(losses) / len(losses)
+            progress = Progress(step, config.iterations, mean, len(losses) / seconds, scores)
             on_progress(progress)
-            facts["step"] = step
-            if scores is not None:
-                _log(run, progress, facts["seconds"])
-                if scores.mean > facts["best"]:
-                    facts["best"] = scores.mean
-                    checkpoint.save(run / "best.safetensors", model=model, ema=ema, optimizer=optimizer, facts=facts)
-            total, counted, since = 0.0, 0, time.perf_counter()
-        if step % config.checkpoint_every == 0 or finished:
-            facts["step"] = step
-            checkpoint.save(run / "last.safetensors", model=model, ema=ema, optimizer=optimizer, facts=facts)
+            if scores:
+                _log(state.run, progress, facts["seconds"])
+                state.keep_if_best(scores)
+            losses, since = [], time.perf_counter()
+        if finished or step % config.checkpoint_every == 0:
+            state.save("last.safetensors")
 
 
 def _multiplies_bf16(device: torch.device) -> bool:
@@ -170,6 +194,6 @@ def _multiplies_bf16(device: torch.device) -> bool:
 
 
 def _log(run: Path, progress: Progress, seconds: float) -> None:
-    entry = asdict(replace(progress)) | {"seconds": round(seconds, 1)}
+    entry = asdict(progress) | {"seconds": round(seconds, 1)}
     with (run / "log.jsonl").open("a") as f:
         f.write(json.dumps(entry) + "\n")

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from upscale.planes import plane_view
 from upscale.train.degrade import Plane, halve
 
 STILLS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
@@ -72,9 +73,8 @@ def _count_packets(path: Path) -> int:
 def _luma(frame: av.VideoFrame) -> Plane:
     """(H, W) uint8 limited-range luma, cropped to multiples of 4."""
     planar = frame.reformat(format="yuv444p", dst_color_range="MPEG")
-    plane = planar.planes[0]
-    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-    return rows[: frame.height // 4 * 4, : frame.width // 4 * 4].copy()
+    rows = plane_view(planar, 0)
+    return rows[: frame.height // 4 * 4, : frame.width // 4 * 4].astype(np.uint8)
 
 
 def _sharpen_by_halving(picture: Plane) -> Plane:

@@ -39,10 +39,8 @@ def lift_map(inputs: int, outputs: int, tail: bool) -> tuple[Tensor, Tensor]:
     for r, c, ky, kx in product(range(2), range(2), range(3), range(3)):
         (dy, from_r), (dx, from_c) = divmod(r + ky - 1, 2), divmod(c + kx - 1, 2)
         for o in range(outputs):
-            if tail:  # output o is sub-pixel (o // 2, o % 2) of its pixel
-                to = (2 * r + o // 2) * 4 + 2 * c + o % 2
-            else:
-                to = 4 * o + 2 * r + c
+            # At the tail, output o is sub-pixel (o // 2, o % 2) of its pixel.
+            to = (2 * r + o // 2) * 4 + 2 * c + o % 2 if tail else 4 * o + 2 * r + c
             source.append(small[o, :, ky, kx])
             target.append(large[to, 2 * from_r + from_c :: 4, dy + 1, dx + 1])
     return torch.cat(source), torch.cat(target)
@@ -91,7 +89,8 @@ class HalfResolutionConv(nn.Module):
 
     def __init__(self, i: int, o: int, hidden: int, tail: bool) -> None:
         super().__init__()
-        self.free = CollapsibleConv(i, o, hidden)
+        # An identity at the tail would add features to the picture where both have 16 channels.
+        self.free = CollapsibleConv(i, o, hidden, identity=not tail)
         self.shared = CollapsibleConv(i // 4, o // 4, hidden // 2, identity=False)
         self.tail = tail
         source, target = lift_map(i // 4, o // 4, tail)

@@ -26,7 +26,7 @@ class Scores:
 @torch.no_grad()
 def validate(model: nn.Module, crops: CropSet) -> Scores:
     """Score `model` in float32 on rounded 8-bit output, a border of `BORDER` pixels left out."""
-    device = next(model.parameters()).device
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
     chosen = np.unique(np.linspace(0, len(crops) - 1, COUNT).astype(int))
     psnr = {}
     for version, name in enumerate(VERSIONS):
