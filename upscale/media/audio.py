@@ -55,10 +55,9 @@ def _layout(encoder: str, layout: Any, rate: int) -> str:
     import av
 
     channels = layout.nb_channels
-    for name in (layout.name, _USUAL.get(channels), "stereo" if channels > 1 else "mono"):
-        if name is None:
-            continue
-        trial = av.CodecContext.create(encoder, "w")
+    candidates = (layout.name, *_USUAL.get(channels, ()), "stereo" if channels > 1 else "mono")
+    for name in candidates:
+        trial: Any = av.CodecContext.create(encoder, "w")
         try:
             trial.layout, trial.sample_rate = name, rate
             trial.format = trial.codec.audio_formats[0]
@@ -69,7 +68,16 @@ def _layout(encoder: str, layout: Any, rate: int) -> str:
     return "stereo"
 
 
-_USUAL = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+_USUAL = {
+    1: ("mono",),
+    2: ("stereo",),
+    3: ("3.0",),
+    4: ("4.0",),
+    5: ("5.0",),
+    6: ("5.1",),
+    7: ("6.1", "6.1(back)"),
+    8: ("7.1", "7.1(wide)"),
+}
 
 
 class AudioConverter:

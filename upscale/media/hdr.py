@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import av
@@ -48,12 +48,13 @@ class HdrMetadata:
         """The HDR10 side data of a decoded frame; None if it has none."""
         mastering: bytes | None = None
         light: bytes | None = None
-        for data in frame.side_data.keys():  # noqa: SIM118 - iterating gives values or keys by version
+        side_data: Any = frame.side_data
+        for data in side_data.keys():  # noqa: SIM118 - iterating gives values or keys by version
             name = getattr(getattr(data, "type", data), "name", "")
             if name == "MASTERING_DISPLAY_METADATA":
-                mastering = bytes(frame.side_data[name])
+                mastering = bytes(side_data[name])
             elif name == "CONTENT_LIGHT_LEVEL":
-                light = bytes(frame.side_data[name])
+                light = bytes(side_data[name])
         return cls.from_bytes(mastering, light)
 
     @classmethod
