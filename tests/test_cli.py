@@ -195,6 +195,13 @@ def test_json_is_one_object_per_line_from_start_to_result(tmp_path: Path, make_c
     assert done.stderr == b""
 
 
+def test_json_names_a_failure_too(tmp_path: Path) -> None:
+    done = upscale("nowhere.mp4", "--json", "--model", "lanczos", cwd=tmp_path)
+    event = json.loads(done.stdout)
+    assert (event["event"], event["input"], event["exit_code"]) == ("failed", "nowhere.mp4", 1)
+    assert event["message"] in one_line(done)
+
+
 @pytest.mark.parametrize(
     ("content", "code", "reason"),
     [

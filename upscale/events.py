@@ -151,7 +151,7 @@ class Skipped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed(Event):
-    """One file of a directory failed; the others go on."""
+    """One file failed; in a directory, the others go on."""
 
     name: ClassVar[str] = "failed"
     message: str

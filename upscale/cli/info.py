@@ -30,6 +30,8 @@ def info(name: str, output: str | None, as_json: bool) -> None:
 
     MODEL is a bundled model's name or a weights file; everything else is a video.
     """
+    if name == "-":
+        raise UsageError("info reads its input twice, so it needs a file", path=name)
     facts, text = _model(name) if _is_model(name) else _video(name, output)
     print(json.dumps(facts) if as_json else text)
 
