@@ -148,7 +148,7 @@ def test_crops_pair_up(crops: Path) -> None:
     train_set, held_out = dataset.load(crops)
     assert len(train_set) >= dataset.MIN_CROPS
     assert len(held_out) > 0
-    low, high = make_batch(train_set, step=3, seed=1, batch=16, patch=48, clean=1.0)
+    low, high = make_batch(train_set, step=3, seed=1, batch=16, patch=48, mix=(1, 0, 0, 0))
     for a, b in zip(low[:, 0].numpy(), high[:, 0].numpy(), strict=True):
         inner = (slice(6, -6), slice(6, -6))
         assert psnr(halve(b, "bicubic")[inner], a[inner]) > 30
@@ -156,7 +156,7 @@ def test_crops_pair_up(crops: Path) -> None:
 
 def test_batches_repeat_and_differ(crops: Path) -> None:
     train_set, _ = dataset.load(crops)
-    how = {"seed": 1, "batch": 4, "patch": 32, "clean": 0.5}
+    how = {"seed": 1, "batch": 4, "patch": 32, "mix": (0.25, 0.25, 0.25, 0.25)}
     first, again, other = (make_batch(train_set, step=s, **how) for s in (5, 5, 6))
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[1], again[1])
@@ -170,7 +170,7 @@ def test_training_beats_repeated_pixels(crops: Path, tmp_path: Path) -> None:
     loop.fidelity(crops, tmp_path, config, on_progress=reports.append)
     scores = [r.scores.mean for r in reports if r.scores]
     _, held_out = dataset.load(crops)
-    anchor = validate(torch.nn.Upsample(scale_factor=2, mode="nearest"), held_out).mean
+    anchor = validate(torch.nn.Upsample(scale_factor=2, mode="nearest"), held_out, TINY.mix).mean
     assert scores[-1] > anchor + 0.2
     assert (tmp_path / "log.jsonl").read_text().count("\n") == len(scores)
 

@@ -13,6 +13,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from upscale.backends.base import Backend
 from upscale.errors import MediaError
 from upscale.planes import plane_view
 from upscale.quality import psnr, ssim
@@ -99,6 +100,11 @@ def score_clips(
         for name, score in of_clip.items():
             scores[name].append(score)
     return scores
+
+
+def from_backend(backend: Backend) -> Upscaler:
+    """A loaded network as an upscaler of 8-bit luma."""
+    return lambda luma: backend(luma).astype(np.uint8, copy=False)
 
 
 def lanczos(luma: Plane) -> Plane:

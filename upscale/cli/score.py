@@ -37,13 +37,13 @@ def score(
 
     from upscale import backends
     from upscale.model.weights import find_model
-    from upscale.score import Upscaler, lanczos, score_clips, score_set
+    from upscale.score import Upscaler, from_backend, lanczos, score_clips, score_set
 
     with ExitStack() as stack:
         upscalers: dict[str, Upscaler] = {"lanczos": lanczos}
         for name in models or (None,):
             files = find_model(name)
-            upscalers[files.name] = stack.enter_context(backends.load(backend, files))
+            upscalers[files.name] = from_backend(stack.enter_context(backends.load(backend, files)))
         results = {str(s): {name: score_set(s, up) for name, up in upscalers.items()} for s in sets}
         if clips is not None:
             results[f"{clips} at CRF {crf:g}"] = score_clips(clips, upscalers, crf=crf, frames=frames)

@@ -46,7 +46,7 @@ def _setting(name: str, help: str, **kwargs: Any) -> Callable[[F], F]:
 @_setting("learning_rate", "Adam's, at its highest.", type=float)
 @_setting("loss", "Distance from the true picture.", type=click.Choice(LOSSES))
 @_setting("ema", "Decay of the averaged weights.", type=float)
-@_setting("clean", "Share of crops that saw no codec.", type=click.FloatRange(0, 1))
+@_setting("mix", "Shares of clean bicubic, clean other, lightly, clearly compressed.", type=float, nargs=4)
 @_setting("seed", "Of weights, crops, augmentation.", type=int)
 @_setting("validate_every", "Steps between validations.", type=click.IntRange(1))
 @_setting("checkpoint_every", "Steps between checkpoints.", type=click.IntRange(1))

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from upscale.train.dataset import CLEAN_VERSIONS, CROP, VERSIONS, CropSet
+from upscale.train.dataset import CROP, VERSIONS, CropSet
 
 
 def make_batch(
-    crops: CropSet, *, step: int, seed: int, batch: int, patch: int, clean: float
+    crops: CropSet, *, step: int, seed: int, batch: int, patch: int, mix: Sequence[float]
 ) -> tuple[Tensor, Tensor]:
     """One augmented batch; the same arguments always give the same batch.
 
     Args:
         patch: side of the low-resolution patches.
-        clean: probability that a patch never saw a codec.
+        mix: share of each of `VERSIONS`, summing to 1.
 
     Returns:
         (batch, 1, patch, patch) and (batch, 1, 2·patch, 2·patch), uint8.
@@ -30,10 +31,7 @@ def make_batch(
     high = np.empty((batch, 1, 2 * patch, 2 * patch), np.uint8)
     room = CROP // 2 - patch
     for i, which in enumerate(rng.integers(0, len(crops), batch)):
-        if rng.random() < clean:
-            version = int(rng.integers(0, CLEAN_VERSIONS))
-        else:
-            version = int(rng.integers(CLEAN_VERSIONS, len(VERSIONS)))
+        version = int(rng.choice(len(VERSIONS), p=mix))
         y, x = rng.integers(0, room + 1, 2)
         a = crops.degraded[which, version, y : y + patch, x : x + patch]
         b = crops.sharp[which, 2 * y : 2 * (y + patch), 2 * x : 2 * (x + patch)]
@@ -44,7 +42,7 @@ def make_batch(
 
 
 def prefetch(
-    crops: CropSet, *, first: int, last: int, depth: int = 8, **how: float
+    crops: CropSet, *, first: int, last: int, depth: int = 8, **how: Any
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of steps first … last-1, made ahead in one thread while torch computes."""
     ready: queue.Queue[tuple[Tensor, Tensor] | BaseException] = queue.Queue(depth)
@@ -53,7 +51,7 @@ def prefetch(
     def produce() -> None:
         try:
             for step in range(first, last):
-                item = make_batch(crops, step=step, **how)  # type: ignore[arg-type]
+                item = make_batch(crops, step=step, **how)
                 while not stop.is_set():
                     try:
                         ready.put(item, timeout=0.2)

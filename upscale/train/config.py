@@ -20,7 +20,8 @@ class TrainConfig:
         learning_rate: Adam's, after a warm-up of 500 steps, then along a cosine to 1/100.
         loss: one of `LOSSES`, the "local" constraint: stay near the true picture.
         ema: decay of the averaged weights that are validated and exported.
-        clean: share of crops that never saw a codec.
+        mix: share of each degradation of `upscale.train.dataset.VERSIONS`, summing to 1: clean bicubic,
+            clean other kernels, lightly compressed, clearly compressed.
         seed: of initial weights, crops and augmentation.
         validate_every, checkpoint_every: in steps.
         threads: CPU threads of torch; 0 lets it choose.
@@ -37,7 +38,7 @@ class TrainConfig:
     learning_rate: float = 2e-3
     loss: str = "charbonnier"
     ema: float = 0.999
-    clean: float = 0.5
+    mix: tuple[float, ...] = (0.5, 0.05, 0.25, 0.2)
     seed: int = 1
     validate_every: int = 5_000
     checkpoint_every: int = 2_500

@@ -19,7 +19,8 @@ from upscale.train.material import Sequence, find_sources, read_sequences
 CROP = 192
 #: Degraded versions of every crop: two clean ones, then one lightly and one clearly compressed.
 VERSIONS = ("clean bicubic", "clean other kernel", "x264 CRF 16-23", "x264 CRF 23-30")
-CLEAN_VERSIONS = 2
+#: Share of the compressed versions that were downscaled with bicubic, as most scalers do by default.
+BICUBIC_SHARE = 0.7
 #: Most crops from one picture, so that a few large ones do not outweigh hundreds of small ones.
 PER_PICTURE = 24
 #: Every n-th source is held out for validation; of few sources, every n-th moving sequence.
@@ -114,7 +115,7 @@ def crops_of(sequence: Sequence, rng: np.random.Generator) -> list[tuple[Plane, 
     others = [k for k in KERNELS if k != "bicubic"]
     clean = [halve(sharp, "bicubic"), halve(sharp, str(rng.choice(others)))]
     for low, high in ((16, 23), (23, 30)):
-        kernel = str(rng.choice(list(KERNELS)))
+        kernel = "bicubic" if rng.random() < BICUBIC_SHARE else str(rng.choice(others))
         small = [halve(p, kernel) for p in sequence.pictures]
         clean.append(through_x264(small, float(rng.uniform(low, high)))[at])
     pairs = []

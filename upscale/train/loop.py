@@ -78,6 +78,8 @@ def fidelity(
     """
     if config.loss not in LOSSES:
         raise TrainError(f"unknown loss {config.loss!r}: one of {', '.join(LOSSES)}")
+    if len(config.mix) != len(dataset.VERSIONS) or not math.isclose(sum(config.mix), 1) or min(config.mix) < 0:
+        raise TrainError(f"the mix must be {len(dataset.VERSIONS)} shares that sum to 1")
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     if config.threads:
@@ -98,7 +100,8 @@ def fidelity(
 def _same_run(saved: dict[str, Any], config: TrainConfig) -> None:
     # Threads and the length of the intervals may change on another machine; the rest is the run.
     free = {"threads", "validate_every", "checkpoint_every"}
-    other = [k for k, v in asdict(config).items() if k not in free and saved.get(k) != v]
+    wanted = json.loads(json.dumps(asdict(config)))
+    other = [k for k, v in wanted.items() if k not in free and saved.get(k) != v]
     if other:
         raise TrainError(f"cannot resume: the checkpoint was made with another {', '.join(other)}")
 
@@ -161,7 +164,7 @@ def _run_steps(state: _State, cache: Path, on_progress: Callable[[Progress], Non
         seed=config.seed,
         batch=config.batch,
         patch=config.patch,
-        clean=config.clean,
+        mix=config.mix,
     )
     losses: list[float] = []
     since = time.perf_counter()
@@ -174,7 +177,7 @@ def _run_steps(state: _State, cache: Path, on_progress: Callable[[Progress], Non
         if validating or step % 100 == 0:
             seconds = time.perf_counter() - since
             facts["seconds"] += seconds
-            scores = validate(state.ema, held_out) if validating else None
+            scores = validate(state.ema, held_out, config.mix) if validating else None
             mean = sum(losses) / len(losses)
             progress = Progress(step, config.iterations, mean, len(losses) / seconds, scores)
             on_progress(progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,14 +18,14 @@ BORDER = 4
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Mean PSNR in dB on held-out crops, by degradation; `mean` over all chooses the checkpoint."""
+    """Mean PSNR in dB on held-out crops, by degradation; `mean`, weighted as in training, chooses."""
 
     psnr: dict[str, float]
     mean: float
 
 
 @torch.no_grad()
-def validate(model: nn.Module, crops: CropSet) -> Scores:
+def validate(model: nn.Module, crops: CropSet, mix: Sequence[float]) -> Scores:
     """Score `model` in float32 on rounded 8-bit output, a border of `BORDER` pixels left out."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     chosen = np.unique(np.linspace(0, len(crops) - 1, COUNT).astype(int))
@@ -38,4 +39,4 @@ def validate(model: nn.Module, crops: CropSet) -> Scores:
             error = (output - truth)[..., BORDER:-BORDER, BORDER:-BORDER].square().mean((1, 2, 3))
             values.append(10 * torch.log10(255**2 / error.clamp_min(1e-3)))
         psnr[name] = float(torch.cat(values).mean())
-    return Scores(psnr, sum(psnr.values()) / len(psnr))
+    return Scores(psnr, sum(p * share for p, share in zip(psnr.values(), mix, strict=True)))
