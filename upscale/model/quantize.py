@@ -75,8 +75,9 @@ def _quantize(content: bytes, recipe: str, pictures: Sequence[npt.NDArray[np.uin
         raise BackendError("int8 export needs ai-edge-quantizer: pip install 'upscale[train]'") from e
 
     conv = qtyping.TFLOperationName.CONV_2D
-    # It prints a report, and its calibration warns of the debugging interpreter that it uses.
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    # It prints a report and a progress bar, and warns of the debugging interpreter that it uses.
+    quiet = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
         warnings.simplefilter("ignore")
         job = quantizer.Quantizer(content)
         ranges = None

@@ -78,6 +78,7 @@ def export(path: Path, prefix: Path, cache: Path) -> Exported:
     metadata = {"config": config.to_json(), "training": json.dumps(facts["config"] | {"step": facts["step"]})}
     part = paths["safetensors"].with_name(f".{prefix.name}.part")
     save_file(tensors, part, metadata=metadata)
+    part.chmod(0o644)  # safetensors makes files that only their owner can read
     os.replace(part, paths["safetensors"])
     arrays = {k: v.numpy() for k, v in tensors.items()}
     export_onnx(config, arrays, paths["onnx"], metadata)
