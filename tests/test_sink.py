@@ -66,6 +66,19 @@ def test_last_frame_keeps_its_duration(inputs: dict[str, Path], tmp_path: Path, 
     assert report.duration == pytest.approx((TIMES[-1] + LAST_DURATION - TIMES[0]) / 1000)
 
 
+def test_track_lasts_as_long_as_its_last_frame_with_b_frames(inputs: dict[str, Path], tmp_path: Path) -> None:
+    """The mov muxer counts decoding times: the last packet is not the last frame."""
+    out = tmp_path / "out.mp4"
+    passage(inputs["mkv"], out, Options(encoder_options={"bf": "3", "x264-params": "b-adapt=0"}))
+    with av.open(str(out)) as container:
+        video = container.streams.video[0]
+        order = [p.pts for p in container.demux(video) if p.size]
+        assert order != sorted(order)
+        assert video.duration is not None
+        length = video.duration * Fraction(video.time_base)
+    assert length == Fraction(TIMES[-1] + LAST_DURATION - TIMES[0], 1000)
+
+
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_audio_tracks_are_copied_with_their_times(
     inputs: dict[str, Path], tmp_path: Path, source: str, target: str

@@ -90,6 +90,8 @@ class Sink:
         self.plan = plan
         self._video = source.info.video
         self._last_pts: int | None = None
+        self._origin: tuple[int, int] | None = None  # pts and dts of the first packet
+        self._end = 0  # of the frame that ends last
         self._frames = 0
         self._adjusted = 0
         self._finished = False
@@ -184,9 +186,14 @@ class Sink:
         self._last_pts = pts
         frame.pts, frame.duration, frame.time_base = pts, duration, target
 
-    def _mux_video(self, packets: list[Any]) -> None:
+    def _mux_video(self, packets: list[Any], *, last: bool = False) -> None:
         for packet in packets:
+            if self._origin is None and packet.dts is not None:
+                self._origin = (packet.pts, packet.dts)
+            self._end = max(self._end, packet.pts + (packet.duration or 0))
             self._main.add(packet.pts, packet.duration, float(packet.time_base))
+            if last:
+                self._stretch(packet)
             self._container.mux(packet)
 
     def packet(self, packet: av.Packet) -> None:
@@ -211,7 +218,9 @@ class Sink:
         if not self._frames:
             raise OutputError("no frame came out of the input")
         with self._translated():
-            self._mux_video(self._stream.encode(None))
+            rest = self._stream.encode(None)
+            self._mux_video(rest[:-1])
+            self._mux_video(rest[-1:], last=True)
             for lane in self._lanes.values():
                 for ready in lane.flush():
                     self._container.mux(ready)
@@ -225,6 +234,17 @@ class Sink:
             self._file.commit()
         self._finished = True
         return self._report(size)
+
+    def _stretch(self, packet: Any) -> None:
+        """Let the last packet end the track when the last frame does.
+
+        The mov muxer measures a track in decoding times, and with B-frames the packet that it gets
+        last is not the frame that is shown last: that frame's duration would be lost.
+        """
+        if "movflags" not in self.plan.muxer_options or self._origin is None or packet.dts is None:
+            return
+        first_pts, first_dts = self._origin
+        packet.duration = max(1, (self._end - first_pts) - (packet.dts - first_dts))
 
     def _verify(self, file: SafeFile) -> int:
         import os
