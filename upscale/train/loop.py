@@ -78,7 +78,8 @@ def fidelity(
     """
     if config.loss not in LOSSES:
         raise TrainError(f"unknown loss {config.loss!r}: one of {', '.join(LOSSES)}")
-    if len(config.mix) != len(dataset.VERSIONS) or not math.isclose(sum(config.mix), 1) or min(config.mix) < 0:
+    whole = math.isclose(sum(config.mix), 1) and min(config.mix) >= 0
+    if len(config.mix) != len(dataset.VERSIONS) or not whole:
         raise TrainError(f"the mix must be {len(dataset.VERSIONS)} shares that sum to 1")
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
