@@ -9,9 +9,12 @@ import av
 import numpy as np
 import pytest
 from conftest import MakeClip
+from networks import FULL, write_model
+from onnx import TensorProto, helper
 
-from upscale import Options, UpscaleError
+from upscale import Options, UpscaleError, UsageError
 from upscale.bench import content, machine, measure
+from upscale.bench.peers import time_peers
 from upscale.bench.predict import predict
 from upscale.cli.bench import bench_table, prediction_text
 
@@ -89,3 +92,26 @@ def test_a_prediction_for_a_long_file_stops_early(
     assert 0 < found.measured_frames < 600
     assert found.seconds is not None
     assert found.seconds > found.frames / found.fps
+
+
+def test_peers_are_timed_beside_ours(tmp_path: Path) -> None:
+    """Ours comes first and is the measure of the others; three-channel networks are fed three channels."""
+    write_model(tmp_path, FULL)
+    rgb = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "rgb",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, "h", "w"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, "h", "w"])],
+    )
+    opset = [helper.make_opsetid("", 13)]
+    (tmp_path / "rgb.onnx").write_bytes(
+        helper.make_model(rgb, ir_version=7, opset_imports=opset).SerializeToString()
+    )
+    ours, peer, identity = time_peers(tmp_path, size=(320, 180), rounds=3)
+    assert (ours.times_ours, peer.name, identity.name) == (1.0, "net", "rgb")
+    assert identity.times_ours < 0.5
+
+
+def test_peers_need_files(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no \*\.onnx"):
+        time_peers(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,11 +22,19 @@ if TYPE_CHECKING:
 @click.argument("file", required=False)
 @click.option("--frames", type=click.IntRange(30), help="Length of the clip that is measured on [120].")
 @click.option("--runs", type=click.IntRange(1), help="Counted repetitions, figures are medians [3].")
+@click.option("--peers", metavar="DIR", help="Time the ONNX networks of DIR beside ours instead.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object as the last line.")
 @size_options
 @encoding_options
 @network_options
-def bench(file: str | None, frames: int | None, runs: int | None, as_json: bool, **given: Any) -> None:
+def bench(
+    file: str | None,
+    frames: int | None,
+    runs: int | None,
+    peers: str | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
     """Measure this machine, or predict how long FILE will take.
 
     Without FILE every installed backend runs on the same synthetic clips, 640x360 to 1280x720 and
@@ -34,6 +43,9 @@ def bench(file: str | None, frames: int | None, runs: int | None, as_json: bool,
     """
     if file is not None:
         _predict(file, given, as_json)
+        return
+    if peers is not None:
+        _peers(peers, given["model"], as_json)
         return
     from upscale.bench.measure import BenchConfig
     from upscale.bench.measure import bench as measure
@@ -48,6 +60,16 @@ def bench(file: str | None, frames: int | None, runs: int | None, as_json: bool,
     print(bench_table(report["rows"]))
     if as_json:
         print(json.dumps(report))
+
+
+def _peers(folder: str, model: str | None, as_json: bool) -> None:
+    from upscale.bench.peers import time_peers
+
+    rows = time_peers(Path(folder), model=model)
+    lines = [[r.name, f"{r.milliseconds:.1f}", f"{r.times_ours:.2f}"] for r in rows]
+    print(table(lines, ["network alone, 640x360 to 1280x720", "ms/frame", "x our time"]))
+    if as_json:
+        print(json.dumps([asdict(r) for r in rows]))
 
 
 def _progress(row: Row) -> None:

@@ -52,7 +52,7 @@ def find_encoder(name: str, container: Container) -> Codec:
         near = difflib.get_close_matches(name, available_encoders(), n=3, cutoff=0.6)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise UsageError(
-            f"unknown video encoder {name!r}{hint} Common ones: {', '.join(COMMON)}; all: upscale --list"
+            f"unknown video encoder {name!r}{hint}; common ones: {', '.join(COMMON)}; all: upscale --list"
         )
     if codec.canonical_name not in container.video:
         fitting = [e for e in COMMON if Codec(e, "w").canonical_name in container.video]
