@@ -41,7 +41,7 @@ def pairs(tmp_path: Path) -> Path:
 
 
 def test_set_scores_rank_methods(pairs: Path) -> None:
-    def nearest(luma: np.ndarray) -> np.ndarray:
+    def nearest(luma: np.ndarray, max_value: int) -> np.ndarray:
         return np.repeat(np.repeat(luma, 2, 0), 2, 1)
 
     good, bad = score_set(pairs, lanczos), score_set(pairs, nearest)

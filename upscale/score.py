@@ -13,17 +13,17 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from upscale.backends.base import Backend
+from upscale.backends.base import Luma
 from upscale.errors import MediaError
-from upscale.planes import plane_view
+from upscale.planes import gray_frame, plane_view
 from upscale.quality import psnr, ssim
 
-Plane = npt.NDArray[np.uint8]
-#: (H, W) uint8 luma → (2H, 2W) uint8 luma.
-Upscaler = Callable[[Plane], Plane]
+#: (H, W) luma and its largest code value → (2H, 2W) luma of the same type.
+Upscaler = Callable[[Luma, int], Luma]
 
 #: Rec. 601 luma of 8-bit RGB, 16…235: what the literature's PSNR-Y is measured on.
 _Y601 = np.array([65.481, 128.553, 24.966]) / 255
+_PEAK16 = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +38,29 @@ class Score:
 def score_set(folder: Path, upscale: Upscaler, border: int = 2) -> list[Score]:
     """Score pairs ``*_HR.png`` / ``*_LR.png`` (×2) as the literature does: luma, `border` left out.
 
+    Luma of RGB is not a whole number, and the literature does not round it to eight bits, neither
+    before nor after the network: here it has sixteen.
+
     Raises:
         MediaError: no such pairs.
     """
     scores = []
     for high in sorted(folder.glob("*_HR.png")):
         low = high.with_name(high.name.replace("_HR.", "_LR."))
-        output = upscale(_picture_luma(low))
+        output = upscale(_picture_luma(low), _PEAK16)
         truth = _picture_luma(high)[: output.shape[0], : output.shape[1]]
         output = output[: truth.shape[0], : truth.shape[1]]
-        scores.append(
-            Score(high.name, psnr(truth, output, border=border), ssim(truth, output, border=border))
-        )
+        how = {"border": border, "max_value": _PEAK16}
+        scores.append(Score(high.name, psnr(truth, output, **how), ssim(truth, output, **how)))
     if not scores:
         raise MediaError("no pairs *_HR.png and *_LR.png", path=str(folder))
     return scores
 
 
-def _picture_luma(path: Path) -> Plane:
+def _picture_luma(path: Path) -> npt.NDArray[np.uint16]:
     with av.open(f"file:{path}") as container:
         rgb = next(container.decode(video=0)).to_ndarray(format="rgb24")
-    return np.rint(16 + rgb @ _Y601).astype(np.uint8)
+    return np.rint((16 + rgb @ _Y601) * (_PEAK16 / 255)).astype(np.uint16)
 
 
 def score_clip(
@@ -75,7 +77,7 @@ def score_clip(
     for truth, low in zip(truths, _compressed_halves(truths, crf), strict=True):
         reference, luma = _luma(truth), _luma(low)
         for name, upscale in upscalers.items():
-            output = upscale(luma)
+            output = upscale(luma, 255)
             sums[name] += psnr(reference, output), ssim(reference, output)
     return {n: Score(clip.name, *(float(v) for v in s / len(truths))) for n, s in sums.items()}
 
@@ -102,16 +104,11 @@ def score_clips(
     return scores
 
 
-def from_backend(backend: Backend) -> Upscaler:
-    """A loaded network as an upscaler of 8-bit luma."""
-    return lambda luma: backend(luma).astype(np.uint8, copy=False)
-
-
-def lanczos(luma: Plane) -> Plane:
-    """What `ffmpeg -vf scale=…:flags=lanczos` makes of a luma plane: the baseline."""
-    frame = av.VideoFrame.from_ndarray(luma, format="gray")
+def lanczos(luma: Luma, max_value: int = 255) -> Luma:
+    """What `ffmpeg -vf scale=…:flags=lanczos` makes of a luma plane of 8 or 16 bit: the baseline."""
+    frame = gray_frame(luma, 8 if max_value == 255 else 16)
     big = frame.reformat(width=2 * luma.shape[1], height=2 * luma.shape[0], interpolation="LANCZOS")
-    return _luma(big)
+    return plane_view(big, 0).copy()
 
 
 def _decode(clip: Path) -> Iterator[av.VideoFrame]:
@@ -138,7 +135,7 @@ def _as_yuv420(frame: av.VideoFrame) -> av.VideoFrame:
     )
 
 
-def _luma(frame: av.VideoFrame) -> Plane:
+def _luma(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(plane_view(frame, 0), dtype=np.uint8)
 
 

@@ -30,20 +30,21 @@ def score(
 ) -> int:
     """Score each MODEL (default: the default one), and lanczos, against the true pictures.
 
-    PSNR and SSIM are of luma. Sets are measured as in the literature (2 pixels of border left out).
+    PSNR and SSIM are of luma. Sets are measured as in the literature: 2 pixels of border left out, luma
+    not rounded to 8 bit.
     Clips are halved with swscale's bicubic, compressed with libx264 at --crf, and upscaled.
     """
     from contextlib import ExitStack
 
     from upscale import backends
     from upscale.model.weights import find_model
-    from upscale.score import Upscaler, from_backend, lanczos, score_clips, score_set
+    from upscale.score import Upscaler, lanczos, score_clips, score_set
 
     with ExitStack() as stack:
         upscalers: dict[str, Upscaler] = {"lanczos": lanczos}
         for name in models or (None,):
             files = find_model(name)
-            upscalers[files.name] = from_backend(stack.enter_context(backends.load(backend, files)))
+            upscalers[files.name] = stack.enter_context(backends.load(backend, files))
         results = {str(s): {name: score_set(s, up) for name, up in upscalers.items()} for s in sets}
         if clips is not None:
             results[f"{clips} at CRF {crf:g}"] = score_clips(clips, upscalers, crf=crf, frames=frames)
