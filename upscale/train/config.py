@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-LOSSES = ("charbonnier", "l1", "mse")
+LOSSES = ("charbonnier", "l1", "mse", "psnr")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """Settings of `upscale train`; the defaults are the shipped recipe.
+    """Settings of `upscale train`. The defaults are one good stage; `weights/README.md` has the shipped recipe.
 
     Attributes:
         unshuffle, channels, body: the generator's shape (`upscale.model.config`).

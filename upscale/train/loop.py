@@ -49,6 +49,8 @@ def pixel_loss(kind: str, output: Tensor, truth: Tensor) -> Tensor:
     """Distance from the true picture, both (N, 1, H, W) in 0…1 (the talks' local constraint)."""
     if kind == "charbonnier":  # Lai et al. 2017 (LapSRN): L1 with a rounded tip
         return torch.sqrt((output - truth).square() + 1e-6).mean()
+    if kind == "psnr":  # minus the mean PSNR of the crops, up to a factor (Chen et al. 2021, HINet)
+        return torch.log((output - truth).square().mean((1, 2, 3)) + 1e-6).mean()
     return F.l1_loss(output, truth) if kind == "l1" else F.mse_loss(output, truth)
 
 
