@@ -9,7 +9,7 @@ LOSSES = ("charbonnier", "l1", "mse", "psnr")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """Settings of `upscale train`. The defaults are one good stage; `weights/README.md` has the shipped recipe.
+    """Settings of `upscale train`: one good stage. The shipped recipe is in `weights/README.md`.
 
     Attributes:
         unshuffle, channels, body: the generator's shape (`upscale.model.config`).
