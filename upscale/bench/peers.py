@@ -75,6 +75,8 @@ def _runner(path: Path, size: tuple[int, int]) -> Callable[[], Any]:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cores()
+    # A session's threads go on spinning after its turn, and would take the cores from the next one.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
     content = read_onnx(path)
     try:
