@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from upscale.backends.base import Luma
+from upscale.backends.base import Closing, Luma
 from upscale.backends.luma import Floats, to_codes, to_network
 from upscale.backends.onnx_file import read_onnx
 from upscale.backends.threads import plan_threads
@@ -34,7 +33,7 @@ _SILENT = 4  # Only fatal errors: the rest arrives as exceptions.
 _TRIAL = 16
 
 
-class OnnxBackend:
+class OnnxBackend(Closing):
     """One onnxruntime session, shared by all calling threads. See `upscale.backends.base.Backend`."""
 
     name = "onnx"
@@ -89,14 +88,6 @@ class OnnxBackend:
 
     def close(self) -> None:
         self._session = None
-
-    def __enter__(self) -> OnnxBackend:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _run(self, floats: Floats) -> Floats:
         """(H, W) → (2H, 2W), both float32 in 0…1."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from types import TracebackType
 from typing import TYPE_CHECKING
 
-from upscale.backends.base import Luma
+from upscale.backends.base import Closing, Luma
 from upscale.backends.luma import Floats, to_codes, to_network
 from upscale.backends.threads import plan_threads
 from upscale.errors import BackendError, UpscaleError
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from upscale.model.weights import ModelFiles
 
 
-class TorchBackend:
+class TorchBackend(Closing):
     """One module, shared by all calling threads. See `upscale.backends.base.Backend`.
 
     PyTorch's thread count and precision switch belong to the whole process; `close` puts them back.
@@ -77,14 +76,6 @@ class TorchBackend:
             self._network = None
             self._torch.set_num_threads(self._threads_before)
             self._torch.backends.cudnn.allow_tf32 = self._tf32_before
-
-    def __enter__(self) -> TorchBackend:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _run(self, floats: Floats) -> Floats:
         """(H, W) → (2H, 2W), both float32 in 0…1."""

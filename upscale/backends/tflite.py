@@ -7,12 +7,11 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from upscale.backends.base import Luma
+from upscale.backends.base import Closing, Luma
 from upscale.backends.luma import Floats, to_codes, to_network
 from upscale.backends.threads import plan_threads
 from upscale.errors import BackendError, ModelError
@@ -25,7 +24,7 @@ _TRIAL = 16
 _redirecting = threading.Lock()
 
 
-class TfliteBackend:
+class TfliteBackend(Closing):
     """Interpreters of one model: one per call in flight. See `upscale.backends.base.Backend`."""
 
     name = "tflite"
@@ -86,14 +85,6 @@ class TfliteBackend:
     def close(self) -> None:
         self._closed = True
         self._idle.clear()
-
-    def __enter__(self) -> TfliteBackend:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _interpreter(self) -> _Interpreter:
         return _Interpreter(self._runtime, self._content, self._threads)

@@ -104,7 +104,7 @@ def _bundled_model(name: str, entry: dict[str, Any]) -> ModelFiles:
     hashes: dict[str, str] = {}
     for kind, file in entry["files"].items():
         path = folder / file["name"]
-        hashes[kind] = _sha256(path)
+        hashes[kind] = file_hash(path)
         if hashes[kind] != file["sha256"]:
             raise ModelError("not the file that was released: its SHA-256 differs", path=str(path))
         paths[kind] = path
@@ -113,7 +113,7 @@ def _bundled_model(name: str, entry: dict[str, Any]) -> ModelFiles:
 
 def _user_model(path: Path) -> ModelFiles:
     suffix = path.suffix.lower()
-    digest = _sha256(path)
+    digest = file_hash(path)
     if suffix == ".safetensors":
         config, _ = read_header(path)
         return ModelFiles(path.stem, config, safetensors=path, sha256={"safetensors": digest})
@@ -124,7 +124,12 @@ def _user_model(path: Path) -> ModelFiles:
     raise UsageError("not a weights file: .safetensors, .onnx or .tflite", path=str(path))
 
 
-def _sha256(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """SHA-256 of a weights file, as `models.json` holds it.
+
+    Raises:
+        ModelError: unreadable, or larger than `MAX_BYTES`.
+    """
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ModelError(f"larger than {MAX_BYTES >> 20} MB: not a model of this family", path=str(path))

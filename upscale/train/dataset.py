@@ -113,18 +113,18 @@ def crops_of(sequence: Sequence, rng: np.random.Generator) -> list[tuple[Plane, 
     if min(sharp.shape) < CROP:
         return []
     others = [k for k in KERNELS if k != "bicubic"]
-    clean = [halve(sharp, "bicubic"), halve(sharp, str(rng.choice(others)))]
+    versions = [halve(sharp, "bicubic"), halve(sharp, str(rng.choice(others)))]
     for low, high in ((16, 23), (23, 30)):
         kernel = "bicubic" if rng.random() < BICUBIC_SHARE else str(rng.choice(others))
         small = [halve(p, kernel) for p in sequence.pictures]
-        clean.append(through_x264(small, float(rng.uniform(low, high)))[at])
+        versions.append(through_x264(small, float(rng.uniform(low, high)))[at])
     pairs = []
     for top, left in _sharpest(sharp, rng):
         t, s, half = top // 2, left // 2, CROP // 2
         pairs.append(
             (
                 sharp[top : top + CROP, left : left + CROP],
-                np.stack([c[t : t + half, s : s + half] for c in clean]),
+                np.stack([c[t : t + half, s : s + half] for c in versions]),
             )
         )
     return pairs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from upscale.model.export_tflite import export_tflite
 from upscale.model.generator import Generator
 from upscale.model.parity import Parity, check_exports
 from upscale.model.quantize import quantize_int8
-from upscale.model.weights import KINDS, ModelFiles
+from upscale.model.weights import KINDS, ModelFiles, file_hash
 from upscale.train import checkpoint, dataset
 from upscale.train.reparam import TrainableGenerator
 
@@ -85,7 +84,7 @@ def export(path: Path, prefix: Path, cache: Path) -> Exported:
     export_tflite(config, arrays, paths["tflite"], metadata)
     pictures = calibration_pictures(cache)
     quantize_int8(paths["tflite"], paths["tflite_int8"], pictures)
-    hashes = {kind: hashlib.sha256(p.read_bytes()).hexdigest() for kind, p in paths.items()}
+    hashes = {kind: file_hash(p) for kind, p in paths.items()}
     files = ModelFiles(prefix.name, config, sha256=hashes, **paths)
     return Exported(files, facts, check_exports(files, pictures))
 
