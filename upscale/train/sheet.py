@@ -1,0 +1,124 @@
+"""PNG sheets: labelled rows of small pictures, and the same crops as a run goes on."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from upscale.compare.lettering import draw_text, text_size
+from upscale.compare.png import save_png
+from upscale.train.files import write_whole
+
+Picture = npt.NDArray[np.uint8]
+
+#: Rows of a `Sheet` that always stay: the input and the truth.
+FIXED = 2
+#: Rows after which a `Sheet` drops every second one between its fixed and its last.
+MOST_ROWS = 18
+_GAP = 4
+_BACKGROUND = 24
+
+
+class Sheet:
+    """The same crops over time: input, truth, then one row per validation.
+
+    The PNG is written anew, whole or not at all, with every row. Its pictures also lie beside it in
+    ``NAME.npz``, from which a resumed run goes on.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """
+        Args:
+            path: the PNG; an existing sheet there is continued.
+        """
+        self.path = path
+        self._rows = _read_rows(path.with_suffix(".npz"))
+
+    def add_row(self, label: str, pictures: Sequence[Picture]) -> None:
+        """Append (H, W) or (H, W, 3) uint8 `pictures` and write the PNG.
+
+        A resumed run repeats rows: one that is there with the same pictures is left as it is; one
+        with other pictures replaces that row and everything after it.
+
+        Raises:
+            OutputError: the files cannot be written.
+        """
+        labels = [name for name, _ in self._rows]
+        if label in labels:
+            at = labels.index(label)
+            if _equal(self._rows[at][1], pictures):
+                return
+            del self._rows[at:]
+        self._rows.append((label, [np.ascontiguousarray(p) for p in pictures]))
+        if len(self._rows) > MOST_ROWS:
+            middle = self._rows[FIXED:-1]
+            self._rows = self._rows[:FIXED] + middle[::2] + self._rows[-1:]
+        _write_rows(self.path.with_suffix(".npz"), self._rows)
+        save_png(str(self.path), self.picture())
+
+    def picture(self) -> Picture:
+        """The sheet as it is now, (H, W, 3) uint8."""
+        return labelled(self._rows, [])
+
+
+def labelled(rows: Sequence[tuple[str, Sequence[Picture]]], columns: Sequence[str]) -> Picture:
+    """Lay pictures out in a grid, with a label left of each row and one above each column.
+
+    Args:
+        rows: (label, pictures); a picture is (H, W) or (H, W, 3) uint8.
+        columns: one label for each column, or none at all.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    count = max((len(pictures) for _, pictures in rows), default=0)
+    widths = [max((p[c].shape[1] for _, p in rows if len(p) > c), default=0) for c in range(count)]
+    for c, title in enumerate(columns[:count]):
+        widths[c] = max(widths[c], text_size(title)[0])
+    heights = [max([p.shape[0] for p in pictures] + [text_size(label)[1]]) for label, pictures in rows]
+    left = max((text_size(label)[0] for label, _ in rows if label), default=0)
+    left = left + 2 * _GAP if left else _GAP
+    top = text_size("X")[1] + 2 * _GAP if columns else _GAP
+    size = (top + sum(h + _GAP for h in heights), left + sum(w + _GAP for w in widths), 3)
+    canvas = np.full(size, _BACKGROUND, np.uint8)
+    lefts = [left + sum(w + _GAP for w in widths[:c]) for c in range(count)]
+    for x, title in zip(lefts, columns, strict=False):
+        draw_text(canvas, x, _GAP, title)
+    for (label, pictures), height in zip(rows, heights, strict=True):
+        if label:
+            draw_text(canvas, _GAP, top + (height - text_size(label)[1]) // 2, label)
+        for x, picture in zip(lefts, pictures, strict=False):
+            h, w = picture.shape[:2]
+            canvas[top : top + h, x : x + w] = picture if picture.ndim == 3 else picture[..., None]
+        top += height + _GAP
+    return canvas
+
+
+def _equal(first: Sequence[Picture], second: Sequence[Picture]) -> bool:
+    return len(first) == len(second) and all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def _write_rows(path: Path, rows: Sequence[tuple[str, Sequence[Picture]]]) -> None:
+    buffer = io.BytesIO()
+    arrays = {f"{r}.{c}": p for r, (_, pictures) in enumerate(rows) for c, p in enumerate(pictures)}
+    np.savez_compressed(buffer, allow_pickle=False, labels=np.array([label for label, _ in rows]), **arrays)
+    write_whole(path, buffer.getvalue())
+
+
+def _read_rows(path: Path) -> list[tuple[str, list[Picture]]]:
+    """The rows that an earlier process left; none if the file is missing or damaged."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+            arrays = {key: saved[key] for key in saved.files}
+    except (OSError, ValueError, BadZipFile, EOFError):
+        return []
+    rows: list[tuple[str, list[Picture]]] = [(str(label), []) for label in arrays.pop("labels", [])]
+    keys = sorted(arrays, key=lambda key: tuple(int(n) for n in key.split(".")))
+    for key in keys:
+        rows[int(key.split(".")[0])][1].append(arrays[key])
+    return rows
