@@ -5,63 +5,127 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from upscale.train.dataset import CROP, VERSIONS, CropSet
+from upscale.train.dataset import CROP, VERSIONS, Records
 
 
-def make_batch(
-    crops: CropSet, *, step: int, seed: int, batch: int, patch: int, mix: Sequence[float]
-) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Augmented pairs.
+
+    Attributes:
+        low, high: (N, 1, P, P) and (N, 1, 2P, 2P) float32 code values / 255.
+        low_chroma, high_chroma: (N, 2, P/2, P/2) and (N, 2, P, P) float32 code values / 255, of the
+            decoded and of the true picture.
+        gain, offset: (N, 1, 1, 1); luma of `low` and `high` was multiplied and shifted by these.
+    """
+
+    low: Tensor
+    high: Tensor
+    low_chroma: Tensor
+    high_chroma: Tensor
+    gain: Tensor
+    offset: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(getattr(self, f).to(device) for f in self.__slots__))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampler:
+    """How batches are drawn.
+
+    Attributes:
+        batch: crops of this process per step.
+        patch: side of the low-resolution patches, a multiple of 2.
+        mix: share of each of `VERSIONS`, summing to 1.
+        levels: share of crops with another gain, offset or range.
+        first: number of this process's first crop in the whole step's batch.
+        chroma: whether chroma is needed; without it those tensors are empty.
+    """
+
+    seed: int
+    batch: int
+    patch: int
+    mix: Sequence[float]
+    levels: float = 0.0
+    first: int = 0
+    chroma: bool = True
+
+
+def make_batch(crops: Records, step: int, how: Sampler) -> Batch:
     """One augmented batch; the same arguments always give the same batch.
 
-    Args:
-        patch: side of the low-resolution patches.
-        mix: share of each of `VERSIONS`, summing to 1.
-
-    Returns:
-        (batch, 1, patch, patch) and (batch, 1, 2·patch, 2·patch), uint8.
+    Crop k of a step does not depend on how many processes share it.
     """
-    rng = np.random.default_rng((seed, step))
-    low = np.empty((batch, 1, patch, patch), np.uint8)
-    high = np.empty((batch, 1, 2 * patch, 2 * patch), np.uint8)
-    room = CROP // 2 - patch
-    for i, which in enumerate(rng.integers(0, len(crops), batch)):
-        version = int(rng.choice(len(VERSIONS), p=mix))
-        y, x = rng.integers(0, room + 1, 2)
-        a = crops.degraded[which, version, y : y + patch, x : x + patch]
-        b = crops.sharp[which, 2 * y : 2 * (y + patch), 2 * x : 2 * (x + patch)]
+    n, p = how.batch, how.patch
+    low, high = np.empty((n, 1, p, p), np.uint8), np.empty((n, 1, 2 * p, 2 * p), np.uint8)
+    depth = n if how.chroma else 0
+    low_chroma = np.empty((depth, 2, p // 2, p // 2), np.uint8)
+    high_chroma = np.empty((depth, 2, p, p), np.uint8)
+    gains = np.empty((n, 2), np.float32)
+    for i in range(n):
+        rng = np.random.default_rng((how.seed, step, how.first + i))
+        record = crops[int(rng.integers(len(crops)))]
+        version = int(rng.choice(len(VERSIONS), p=how.mix))
+        y, x = (2 * int(v) for v in rng.integers(0, (CROP // 2 - p) // 2 + 1, 2))
         turns, mirrored = int(rng.integers(0, 4)), bool(rng.integers(0, 2))
-        a, b = np.rot90(a, turns), np.rot90(b, turns)
-        low[i, 0], high[i, 0] = (a[:, ::-1], b[:, ::-1]) if mirrored else (a, b)
-    return torch.from_numpy(low), torch.from_numpy(high)
+        gains[i] = _levels(rng, how.levels)
+
+        def cut(plane: np.ndarray, scale: float, turns: int = turns, mirrored: bool = mirrored,
+                y: int = y, x: int = x) -> np.ndarray:  # fmt: skip
+            side, top, left = int(p * scale), int(y * scale), int(x * scale)
+            part = np.rot90(plane[..., top : top + side, left : left + side], turns, (-2, -1))
+            return part[..., ::-1] if mirrored else part
+
+        low[i, 0] = cut(record["degraded"][version], 1)
+        high[i, 0] = cut(record["sharp"], 2)
+        if how.chroma:
+            low_chroma[i] = cut(record["degraded_chroma"][version], 0.5)
+            high_chroma[i] = cut(record["sharp_chroma"], 1)
+    gain, offset = torch.from_numpy(gains)[:, :, None, None, None].unbind(1)
+    planes = [torch.from_numpy(a).float().div_(255) for a in (low, high, low_chroma, high_chroma)]
+    return Batch(planes[0] * gain + offset, planes[1] * gain + offset, planes[2], planes[3], gain, offset)
+
+
+def _levels(rng: np.random.Generator, share: float) -> tuple[float, float]:
+    """(gain, offset): full range, or a small change of contrast and brightness, or none."""
+    lot = rng.random()
+    if lot < share / 3:
+        return 255 / 219, -16 / 219
+    if lot < share:
+        return float(rng.uniform(0.85, 1.1)), float(rng.uniform(-0.03, 0.03))
+    return 1.0, 0.0
 
 
 def prefetch(
-    crops: CropSet, *, first: int, last: int, depth: int = 8, **how: Any
-) -> Iterator[tuple[Tensor, Tensor]]:
+    crops: Records, how: Sampler, *, first: int, last: int, depth: int = 8
+) -> Iterator[Batch]:
     """Batches of steps first … last-1, made ahead in one thread while torch computes."""
-    ready: queue.Queue[tuple[Tensor, Tensor] | BaseException] = queue.Queue(depth)
+    ready: queue.Queue[Batch | BaseException] = queue.Queue(depth)
     stop = threading.Event()
+
+    def put(item: Any) -> None:
+        while not stop.is_set():
+            try:
+                return ready.put(item, timeout=0.2)
+            except queue.Full:
+                continue
 
     def produce() -> None:
         try:
             for step in range(first, last):
-                item = make_batch(crops, step=step, **how)
-                while not stop.is_set():
-                    try:
-                        ready.put(item, timeout=0.2)
-                        break
-                    except queue.Full:
-                        continue
                 if stop.is_set():
                     return
+                put(make_batch(crops, step, how))
         except BaseException as e:
-            ready.put(e)
+            put(e)
 
     thread = threading.Thread(target=produce, name="batches", daemon=True)
     thread.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,48 +15,66 @@ from torch.optim import Optimizer
 
 from upscale.errors import TrainError
 
+Tensors = dict[str, Tensor]
+
 
 def save(
-    path: Path, *, model: nn.Module, ema: nn.Module, optimizer: Optimizer, facts: dict[str, Any]
+    path: Path,
+    modules: Mapping[str, nn.Module],
+    optimizers: Mapping[str, Optimizer],
+    facts: dict[str, Any],
 ) -> None:
     """Write everything that is needed to go on, bit for bit.
 
     Args:
+        modules, optimizers: by name.
         facts: JSON-serialisable: step, settings, best score ….
+
+    Raises:
+        TrainError: the file cannot be written.
     """
-    tensors: dict[str, Tensor] = {}
-    for prefix, module in (("model", model), ("ema", ema)):
+    tensors: Tensors = {}
+    for prefix, module in modules.items():
         tensors |= {f"{prefix}/{k}": v.detach().contiguous().cpu() for k, v in module.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{k}": v.detach().contiguous().cpu() for k, v in state.items()}
+    for prefix, optimizer in optimizers.items():
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"{prefix}/{index}/{k}": v.detach().contiguous().cpu() for k, v in state.items()}
     part = path.with_name(f".{path.name}.part")
-    save_file(tensors, part, metadata={"facts": json.dumps(facts)})
-    with part.open("rb") as f:
-        os.fsync(f.fileno())
-    os.replace(part, path)
+    try:
+        save_file(tensors, part, metadata={"facts": json.dumps(facts)})
+        with part.open("rb") as f:
+            os.fsync(f.fileno())
+        os.replace(part, path)
+    except (OSError, SafetensorError) as e:
+        raise TrainError(f"the checkpoint cannot be written: {e}", path=str(path)) from e
 
 
-def load(path: Path, *, model: nn.Module, ema: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
-    """Put a saved state back and return its facts.
+def load(
+    path: Path, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer] | None = None
+) -> dict[str, Any]:
+    """Put saved modules and optimisers back and return the facts.
 
     Raises:
         TrainError: the file is damaged or belongs to another network.
     """
     facts, tensors = _read(path)
     try:
-        for prefix, module in (("model/", model), ("ema/", ema)):
-            module.load_state_dict(
-                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            )
-    except RuntimeError as e:
+        for name, module in modules.items():
+            module.load_state_dict(_below(f"{name}/", tensors))
+        for name, optimizer in (optimizers or {}).items():
+            state: dict[int, Tensors] = {}
+            for key, value in _below(f"{name}/", tensors).items():
+                index, field = key.split("/")
+                state.setdefault(int(index), {})[field] = value
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": state, "param_groups": groups})
+    except (RuntimeError, ValueError) as e:
         raise TrainError("the checkpoint belongs to another network", path=str(path)) from e
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer/"):
-            _, index, name = key.split("/")
-            state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return facts
+
+
+def _below(prefix: str, tensors: Tensors) -> Tensors:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -67,7 +86,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     return _read(path)[0]
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
     try:
         with safe_open(path, "pt") as f:
             facts = json.loads(f.metadata()["facts"])

@@ -2,26 +2,76 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-LOSSES = ("charbonnier", "l1", "mse", "psnr")
+PIXEL_KINDS = ("charbonnier", "l1", "mse", "psnr")
+ADVERSARIAL_KINDS = ("relativistic", "hinge")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One part of a run: it starts from the averaged weights of the one before, with a new optimiser.
+
+    Attributes:
+        name: for reports; the export of a run's last stage without an adversary is called
+            OUTPUT_fidelity where a stage with one follows.
+        iterations: optimiser steps.
+        batch: crops per step and process.
+        patch: side of the low-resolution crop, in pixels.
+        learning_rate: Adam's, after a warm-up, then along a cosine to 1/100.
+        warm_up: steps.
+        losses: weight of each of `upscale.train.losses.LOSSES`; what is missing has none.
+        pixel: kind of the pixel loss, one of `PIXEL_KINDS`.
+        adversarial: kind of the adversarial loss, one of `ADVERSARIAL_KINDS`.
+        discriminator_rate: Adam's for the discriminator, along the same curve.
+        mix: share of each degradation of `upscale.train.dataset.VERSIONS`, summing to 1: clean
+            bicubic, clean other kernels, x264 at CRF 18-24, 24-30 and 30-36, other codecs.
+        levels: share of crops whose luma gets another gain, offset or range, with its truth.
+        ema: decay of the averaged weights that are validated and exported.
+    """
+
+    name: str
+    iterations: int
+    batch: int = 16
+    patch: int = 64
+    learning_rate: float = 1e-3
+    warm_up: int = 500
+    losses: dict[str, float] = field(default_factory=lambda: {"pixel": 1.0})
+    pixel: str = "charbonnier"
+    adversarial: str = "relativistic"
+    discriminator_rate: float = 2e-4
+    mix: tuple[float, ...] = (0.15, 0.05, 0.4, 0.25, 0.1, 0.05)
+    levels: float = 0.15
+    ema: float = 0.999
+
+    @property
+    def has_adversary(self) -> bool:
+        """Whether a discriminator is trained beside the generator."""
+        return self.losses.get("adversarial", 0.0) > 0
+
+
+#: What `upscale train CLIPS -o OUTPUT` does: come near the truth, then learn to look like it.
+STAGES = (
+    Stage(name="fidelity", iterations=60_000, learning_rate=2e-3),
+    Stage(name="sharpen", iterations=20_000, learning_rate=1e-3, pixel="psnr"),
+    Stage(
+        name="gan",
+        iterations=12_000,
+        batch=8,
+        learning_rate=2e-4,
+        losses={"pixel": 1.0, "perceptual": 1.0, "adversarial": 0.005, "tangent": 0.001, "transport": 0.1},
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """Settings of `upscale train`: one good stage. The shipped recipe is in `weights/README.md`.
+    """Settings of `upscale train`. The shipped recipes are TOML files in `weights/`.
 
     Attributes:
         unshuffle, channels, body: the generator's shape (`upscale.model.config`).
         expand: training width of the collapsible blocks, in multiples of `channels`.
-        iterations: optimiser steps.
-        batch: crops per step.
-        patch: side of the low-resolution crop, in pixels.
-        learning_rate: Adam's, after a warm-up of 500 steps, then along a cosine to 1/100.
-        loss: one of `LOSSES`, the "local" constraint: stay near the true picture.
-        ema: decay of the averaged weights that are validated and exported.
-        mix: share of each degradation of `upscale.train.dataset.VERSIONS`, summing to 1: clean bicubic,
-            clean other kernels, lightly compressed, clearly compressed.
+        stages: run one after the other.
         seed: of initial weights, crops and augmentation.
         validate_every, checkpoint_every: in steps.
         threads: CPU threads of torch; 0 lets it choose.
@@ -32,15 +82,9 @@ class TrainConfig:
     channels: int = 32
     body: int = 3
     expand: int = 4
-    iterations: int = 150_000
-    batch: int = 16
-    patch: int = 64
-    learning_rate: float = 2e-3
-    loss: str = "charbonnier"
-    ema: float = 0.999
-    mix: tuple[float, ...] = (0.5, 0.05, 0.25, 0.2)
+    stages: tuple[Stage, ...] = STAGES
     seed: int = 1
-    validate_every: int = 5_000
-    checkpoint_every: int = 2_500
+    validate_every: int = 2_000
+    checkpoint_every: int = 2_000
     threads: int = 0
     bf16: bool | None = None

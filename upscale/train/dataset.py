@@ -1,4 +1,4 @@
-"""Crops on disk: sharp 8-bit luma beside several degraded versions, in one memory-mapped folder."""
+"""Crops on disk: sharp pictures beside several degraded versions, in one memory-mapped file."""
 
 from __future__ import annotations
 
@@ -12,39 +12,59 @@ import numpy as np
 import numpy.typing as npt
 
 from upscale.errors import TrainError
-from upscale.train.degrade import KERNELS, Plane, halve, through_x264
+from upscale.planes import plane_view
+from upscale.train.codecs import draw_other, draw_x264, through
+from upscale.train.degrade import KERNELS, halve_frame
+from upscale.train.held_out import HeldOutClips
 from upscale.train.material import Sequence, find_sources, read_sequences
 
 #: Side of a stored sharp crop; training cuts smaller patches out of it at random places.
 CROP = 192
-#: Degraded versions of every crop: two clean ones, then one lightly and one clearly compressed.
-VERSIONS = ("clean bicubic", "clean other kernel", "x264 CRF 16-23", "x264 CRF 23-30")
+#: Degraded versions of every crop.
+VERSIONS = (
+    "clean bicubic",
+    "clean other kernel",
+    "x264 CRF 18-24",
+    "x264 CRF 24-30",
+    "x264 CRF 30-36",
+    "MPEG-4, VP9, AV1",
+)
 #: Share of the compressed versions that were downscaled with bicubic, as most scalers do by default.
-BICUBIC_SHARE = 0.7
-#: Most crops from one picture, so that a few large ones do not outweigh hundreds of small ones.
-PER_PICTURE = 24
-#: Every n-th source is held out for validation; of few sources, every n-th moving sequence.
+BICUBIC_SHARE = 0.6
+#: Most crops from one sequence, so that a few large pictures do not outweigh hundreds of small ones.
+PER_SEQUENCE = 16
+#: Mean of |Laplacian|, in code values, below which a crop is too flat to learn from.
+FLAT = 1.5
+#: Every n-th source is held out for validation; of few sources, every n-th sequence.
 HOLD_OUT = 16
 FEW_SOURCES = 2 * HOLD_OUT
+FEW_HOLD_OUT = 5
 MIN_CROPS = 64
+
+#: One crop as it lies in the file: luma beside its 4:2:0 chroma, all uint8.
+RECORD = np.dtype(
+    [
+        ("sharp", "u1", (CROP, CROP)),
+        ("sharp_chroma", "u1", (2, CROP // 2, CROP // 2)),
+        ("degraded", "u1", (len(VERSIONS), CROP // 2, CROP // 2)),
+        ("degraded_chroma", "u1", (len(VERSIONS), 2, CROP // 4, CROP // 4)),
+    ]
+)
+Records = npt.NDArray[np.void]
+OnSource = Callable[[int, int, str, str | None], None]
 
 
 @dataclass(frozen=True, slots=True)
-class CropSet:
-    """`sharp` (N, CROP, CROP) uint8 and `degraded` (N, len(VERSIONS), CROP/2, CROP/2) uint8."""
+class Material:
+    """A finished cache: memory-mapped `RECORD` arrays and whole held-out clips."""
 
-    sharp: npt.NDArray[np.uint8]
-    degraded: npt.NDArray[np.uint8]
-
-    def __len__(self) -> int:
-        return len(self.sharp)
+    train: Records
+    held_out: Records
+    clips: HeldOutClips
 
 
 def build(
-    folder: Path,
-    cache: Path,
-    seed: int = 1,
-    on_source: Callable[[int, int, str, str | None], None] = lambda done, total, name, error: None,
+    folder: Path, cache: Path, seed: int = 1, on_source: OnSource = lambda done, total, name, error: None
 ) -> None:
     """Decode, choose, degrade and store crops of everything below `folder`.
 
@@ -53,102 +73,128 @@ def build(
         on_source: called after each source with (done, total, name, why it was skipped or None).
 
     Raises:
-        TrainError: fewer than `MIN_CROPS` usable crops.
+        TrainError: fewer than `MIN_CROPS` usable crops, or the cache cannot be written.
     """
     if (cache / "index.json").exists():
         return
-    cache.mkdir(parents=True, exist_ok=True)
     sources = find_sources(folder)
-    rng = np.random.default_rng(seed)
+    clips = HeldOutClips()
     counts = {"train": 0, "held_out": 0}
-    sequences = 0
-    files = {(s, k): (cache / f"{s}.{k}.u8").open("wb") for s in counts for k in ("sharp", "degraded")}
     try:
-        for done, path in enumerate(sources, 1):
-            error = None
-            try:
-                for sequence in read_sequences(path):
-                    sequences += 1
-                    unit = done if len(sources) >= FEW_SOURCES else sequences
-                    split = "held_out" if unit % HOLD_OUT == 0 else "train"
-                    for sharp, degraded in crops_of(sequence, rng):
-                        files[split, "sharp"].write(sharp.tobytes())
-                        files[split, "degraded"].write(degraded.tobytes())
-                        counts[split] += 1
-            except (av.FFmpegError, ValueError, StopIteration, IndexError) as e:
-                error = str(e) or type(e).__name__
-            on_source(done, len(sources), str(path.relative_to(folder)), error)
-    finally:
-        for file in files.values():
-            file.close()
-    if counts["train"] < MIN_CROPS or counts["held_out"] == 0:
+        cache.mkdir(parents=True, exist_ok=True)
+        with (cache / "crops.u8").open("wb") as train, (cache / "held_out.u8").open("wb") as held_out:
+            files = {"train": train, "held_out": held_out}
+            sequences = 0
+            for done, path in enumerate(sources, 1):
+                rng, error = np.random.default_rng((seed, done)), None
+                try:
+                    for sequence in read_sequences(path, rng):
+                        sequences += 1
+                        few = len(sources) < FEW_SOURCES
+                        held = sequences % FEW_HOLD_OUT == 0 if few else done % HOLD_OUT == 0
+                        split = "held_out" if held else "train"
+                        for record in crops_of(sequence, rng):
+                            files[split].write(record.tobytes())
+                            counts[split] += 1
+                        if held:
+                            clips.add(sequence)
+                except (av.FFmpegError, ValueError, StopIteration, IndexError) as e:
+                    error = str(e) or type(e).__name__
+                on_source(done, len(sources), str(path.relative_to(folder)), error)
+        _check(counts, len(sources), clips)
+        clips.save(cache / "clips.npz")
+        # Written last: its presence says that the crops are whole.
+        facts = {"crops": counts, "sources": len(sources), "seed": seed, "versions": VERSIONS}
+        (cache / "index.json").write_text(json.dumps(facts))
+    except OSError as e:
+        raise TrainError(f"the crops cannot be written: {e.strerror or e}", path=str(cache)) from e
+
+
+def _check(counts: dict[str, int], sources: int, clips: HeldOutClips) -> None:
+    if sources == 0:
+        raise TrainError("no videos or pictures in this folder")
+    if counts["train"] < MIN_CROPS or counts["held_out"] < 4 or not len(clips):
         raise TrainError(
-            f"too little material: {counts['train']} sharp crops of {CROP}x{CROP} in {len(sources)} "
-            f"files; at least {MIN_CROPS} and {HOLD_OUT} pictures or sequences are needed"
+            f"too little material: {counts['train']} detailed crops of {CROP}x{CROP} for training and "
+            f"{counts['held_out']} held out in {sources} files; {MIN_CROPS} and 4 are needed"
         )
-    # Written last: its presence says that the crops are whole.
-    (cache / "index.json").write_text(json.dumps({"crops": counts, "sources": len(sources), "seed": seed}))
 
 
-def load(cache: Path) -> tuple[CropSet, CropSet]:
-    """(training, held-out) crops of a finished cache, memory-mapped."""
-    counts = json.loads((cache / "index.json").read_text())["crops"]
-    sets = []
-    for split in ("train", "held_out"):
-        n, half = counts[split], CROP // 2
-        sharp = np.memmap(cache / f"{split}.sharp.u8", np.uint8, "r", shape=(n, CROP, CROP))
-        shape = (n, len(VERSIONS), half, half)
-        sets.append(CropSet(sharp, np.memmap(cache / f"{split}.degraded.u8", np.uint8, "r", shape=shape)))
-    return sets[0], sets[1]
+def load(cache: Path) -> Material:
+    """A finished cache.
+
+    Raises:
+        TrainError: it was made by another version of this program, or is damaged.
+    """
+    try:
+        facts = json.loads((cache / "index.json").read_text())
+        if tuple(facts.get("versions", ())) != VERSIONS:
+            raise TrainError("crops of another version; remove the folder to make them anew", path=str(cache))
+        train, held_out = (
+            np.memmap(cache / name, RECORD, "r", shape=(facts["crops"][split],))
+            for name, split in (("crops.u8", "train"), ("held_out.u8", "held_out"))
+        )
+        return Material(train, held_out, HeldOutClips.load(cache / "clips.npz"))
+    except (OSError, ValueError, KeyError) as e:
+        raise TrainError(f"the crops cannot be read: {e}", path=str(cache)) from e
 
 
-def crops_of(sequence: Sequence, rng: np.random.Generator) -> list[tuple[Plane, Plane]]:
-    """Pairs of one sharp crop and its stack of degraded versions, from the sequence's later frames.
+def crops_of(sequence: Sequence, rng: np.random.Generator) -> list[Records]:
+    """Records of one frame of the sequence, most often a P or B frame.
 
     The codec sees whole pictures in motion, not crops, so blocks, prediction and rate control are
-    those of a real file. The harvested frame is a P or B frame wherever there is motion.
+    those of a real file.
     """
-    at = len(sequence.pictures) - 1 - int(rng.integers(0, 2)) if len(sequence.pictures) > 1 else 0
-    sharp = sequence.pictures[at]
-    if min(sharp.shape) < CROP:
+    frames = sequence.frames
+    if min(frames[0].width, frames[0].height) < CROP:
         return []
-    others = [k for k in KERNELS if k != "bicubic"]
-    versions = [halve(sharp, "bicubic"), halve(sharp, str(rng.choice(others)))]
-    for low, high in ((16, 23), (23, 30)):
-        kernel = "bicubic" if rng.random() < BICUBIC_SHARE else str(rng.choice(others))
-        small = [halve(p, kernel) for p in sequence.pictures]
-        versions.append(through_x264(small, float(rng.uniform(low, high)))[at])
-    pairs = []
-    for top, left in _sharpest(sharp, rng):
-        t, s, half = top // 2, left // 2, CROP // 2
-        pairs.append(
-            (
-                sharp[top : top + CROP, left : left + CROP],
-                np.stack([c[t : t + half, s : s + half] for c in versions]),
-            )
-        )
-    return pairs
+    at = int(rng.integers(2, len(frames))) if len(frames) > 2 else 0
+    halves: dict[str, list[av.VideoFrame]] = {}
+
+    def halved(kernel: str) -> list[av.VideoFrame]:
+        if kernel not in halves:
+            halves[kernel] = [halve_frame(f, kernel) for f in frames]
+        return halves[kernel]
+
+    def compressed_kernel() -> str:
+        return "BICUBIC" if rng.random() < BICUBIC_SHARE else str(rng.choice(KERNELS[1:]))
+
+    versions = [halve_frame(frames[at], "matlab"), halve_frame(frames[at], str(rng.choice(KERNELS)))]
+    for low, high in ((18, 24), (24, 30), (30, 36)):
+        versions.append(through(halved(compressed_kernel()), draw_x264(rng, low, high))[at])
+    versions.append(through(halved(compressed_kernel()), draw_other(rng))[at])
+    return [_record(frames[at], versions, corner) for corner in _corners(frames[at], rng)]
 
 
-def _sharpest(picture: Plane, rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Corners (even) of up to `PER_PICTURE` crops, flat ones left out, busy ones first."""
+def _record(sharp: av.VideoFrame, versions: list[av.VideoFrame], corner: tuple[int, int]) -> Records:
+    record = np.zeros((), RECORD)
+
+    def cut(frame: av.VideoFrame, plane: int, shrink: int) -> npt.NDArray[np.uint8]:
+        (top, left), side = (c // shrink for c in corner), CROP // shrink
+        return plane_view(frame, plane)[top : top + side, left : left + side].astype(np.uint8)
+
+    record["sharp"] = cut(sharp, 0, 1)
+    record["sharp_chroma"] = [cut(sharp, k, 2) for k in (1, 2)]
+    record["degraded"] = [cut(v, 0, 2) for v in versions]
+    record["degraded_chroma"] = [[cut(v, k, 4) for k in (1, 2)] for v in versions]
+    return record
+
+
+def _corners(frame: av.VideoFrame, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Corners (multiples of 4) of up to `PER_SEQUENCE` crops, flat ones left out, busy ones first."""
+    picture = plane_view(frame, 0)
     height, width = picture.shape
     stride = CROP // 2
-    corners = [
-        (t, s) for t in range(0, height - CROP + 1, stride) for s in range(0, width - CROP + 1, stride)
-    ]
     scored = []
-    for top, left in corners:
-        crop = picture[top : top + CROP, left : left + CROP].astype(np.float32)
-        detail = np.abs(
-            4 * crop[1:-1, 1:-1] - crop[:-2, 1:-1] - crop[2:, 1:-1] - crop[1:-1, :-2] - crop[1:-1, 2:]
-        )
-        scored.append((float(detail.mean()), top, left))
-    usable = [s for s in scored if s[0] > 3.0]
+    for top in range(0, height - CROP + 1, stride):
+        for left in range(0, width - CROP + 1, stride):
+            crop = picture[top : top + CROP, left : left + CROP].astype(np.float32)
+            beside = crop[:-2, 1:-1] + crop[2:, 1:-1] + crop[1:-1, :-2] + crop[1:-1, 2:]
+            scored.append((float(np.abs(4 * crop[1:-1, 1:-1] - beside).mean()), top, left))
+    usable = sorted((s for s in scored if s[0] > FLAT), reverse=True)
     # Half by sharpness, half by lot: the sharpest crops alone would all be text and foliage.
-    usable.sort(reverse=True)
-    best, rest = usable[: PER_PICTURE // 2], usable[PER_PICTURE // 2 :]
+    best, rest = usable[: PER_SEQUENCE // 2], usable[PER_SEQUENCE // 2 :]
     if rest:
-        picked = rng.choice(len(rest), size=min(len(rest), PER_PICTURE - len(best)), replace=False)
+        picked = rng.choice(len(rest), size=min(len(rest), PER_SEQUENCE - len(best)), replace=False)
         best += [rest[i] for i in picked]
     return [(top, left) for _, top, left in best]

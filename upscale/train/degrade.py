@@ -1,59 +1,44 @@
-"""How a sharp picture becomes what users feed in: downscaled by two, then perhaps through a codec."""
+"""How a sharp frame becomes a small one: downscaling by two with the kernels that users' tools have."""
 
 from __future__ import annotations
-
-import io
 
 import av
 import numpy as np
 import numpy.typing as npt
 
-from upscale.planes import plane_view
-
 Plane = npt.NDArray[np.uint8]
 
-
-def _cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Keys' cubic with a = -0.5, the one that MATLAB's imresize uses."""
-    x = np.abs(x)
-    return np.where(
-        x <= 1, 1.5 * x**3 - 2.5 * x**2 + 1, np.where(x < 2, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2, 0.0)
-    )
+#: Downscaling kernels by name: what cameras, editors and `ffmpeg -vf scale` leave behind. All but
+#: "soft" are swscale's own; "soft" is a lens or a scaler that blurs more than the pixel grid asks for.
+KERNELS = ("BICUBIC", "LANCZOS", "AREA", "BILINEAR", "soft")
 
 
-def _lanczos(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)
-
-
-def _halving_taps(kind: str) -> npt.NDArray[np.float32]:
+def _taps(kind: str) -> npt.NDArray[np.float32]:
     """Symmetric filter for a factor of exactly 1/2; the output sample sits between the middle taps."""
-    at = (np.arange(12) - 5.5) / 2
-    if kind == "bicubic":
-        taps = _cubic(at)
-    elif kind == "lanczos":
-        taps = _lanczos(at)
-    elif kind == "area":
-        taps = np.where(np.abs(at) < 0.5, 1.0, 0.0)
-    else:  # "soft": a lens or a scaler that blurs a little more than the pixel grid asks for
+    at = np.abs((np.arange(12) - 5.5) / 2)
+    if kind == "matlab":  # Keys' cubic with a = -0.5
+        inner, outer = 1.5 * at**3 - 2.5 * at**2 + 1, -0.5 * at**3 + 2.5 * at**2 - 4 * at + 2
+        taps = np.where(at <= 1, inner, np.where(at < 2, outer, 0.0))
+    else:
         taps = np.exp(-0.5 * (at / 0.55) ** 2)
     return (taps / taps.sum()).astype(np.float32)
 
 
-#: Downscaling kernels by name: what cameras, editors and `ffmpeg -vf scale` leave behind.
-KERNELS = {kind: _halving_taps(kind) for kind in ("bicubic", "lanczos", "area", "soft")}
+_TAPS = {kind: _taps(kind) for kind in ("matlab", "soft")}
 
 
-def halve(picture: Plane, kernel: str = "bicubic") -> Plane:
-    """Downscale by two with anti-aliasing and mirrored borders.
+def halve(picture: Plane, kernel: str = "matlab") -> Plane:
+    """Downscale a plane by two with anti-aliasing and mirrored borders.
 
     Args:
         picture: (2H, 2W) uint8.
-        kernel: one of `KERNELS`.
+        kernel: "matlab" or "soft".
 
     Returns:
-        (H, W) uint8, rounded to nearest. With "bicubic" this is MATLAB's ``imresize(x, 0.5)``.
+        (H, W) uint8, rounded to nearest. With "matlab" this is its ``imresize(x, 0.5)``, which the
+        literature's test sets were made with.
     """
-    taps = KERNELS[kernel]
+    taps = _TAPS[kernel]
     half = len(taps) // 2 - 1
     out = picture.astype(np.float32)
     for axis in (0, 1):
@@ -66,25 +51,18 @@ def halve(picture: Plane, kernel: str = "bicubic") -> Plane:
     return np.clip(np.rint(out), 0, 255).astype(np.uint8)
 
 
-def through_x264(pictures: list[Plane], crf: float, preset: str = "veryfast") -> list[Plane]:
-    """Encode a short moving sequence with libx264 and decode it again.
+def halve_frame(frame: av.VideoFrame, kernel: str = "BICUBIC") -> av.VideoFrame:
+    """Downscale a yuv420p frame by two, chroma with it.
 
     Args:
-        pictures: equally large (H, W) uint8 luma planes with even sides.
-
-    Returns:
-        The decoded planes, in order: the first an I frame, the others P and B as x264 decides.
+        frame: sides are multiples of 4.
+        kernel: one of `KERNELS`, or "matlab" for the luma of the literature's sets.
     """
-    height, width = pictures[0].shape
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="matroska") as out:
-        stream = out.add_stream("libx264", rate=25, options={"crf": str(crf), "preset": preset})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        chroma = np.full((height // 2, width), 128, np.uint8)
-        for picture in pictures:
-            frame = av.VideoFrame.from_ndarray(np.concatenate([picture, chroma]), format="yuv420p")
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-    buffer.seek(0)
-    with av.open(buffer, "r") as back:
-        return [plane_view(frame, 0).astype(np.uint8) for frame in back.decode(video=0)]
+    size = {"width": frame.width // 2, "height": frame.height // 2}
+    if kernel not in _TAPS:
+        return frame.reformat(**size, interpolation=kernel)
+    from upscale.planes import plane_view, write_plane
+
+    small = frame.reformat(**size, interpolation="BICUBIC")
+    write_plane(small, 0, halve(np.ascontiguousarray(plane_view(frame, 0), dtype=np.uint8), kernel))
+    return small

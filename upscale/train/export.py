@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 from dataclasses import dataclass
@@ -10,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import save_file
 
 from upscale.errors import TrainError
-from upscale.model.config import GeneratorConfig
 from upscale.model.export_onnx import export_onnx
 from upscale.model.export_tflite import export_tflite
 from upscale.model.generator import Generator
@@ -22,7 +19,7 @@ from upscale.model.parity import Parity, check_exports
 from upscale.model.quantize import quantize_int8
 from upscale.model.weights import KINDS, ModelFiles, file_hash
 from upscale.train import checkpoint, dataset
-from upscale.train.reparam import TrainableGenerator
+from upscale.train.loop import load_network
 
 SUFFIXES = dict(zip(KINDS, (".safetensors", ".onnx", ".tflite", "_int8.tflite"), strict=True))
 #: Degraded held-out crops that set the ranges of the int8 file, stitched into larger pictures.
@@ -49,13 +46,7 @@ def fold_checkpoint(path: Path) -> tuple[Generator, dict[str, Any]]:
     Raises:
         TrainError: the file is damaged.
     """
-    facts = checkpoint.read_facts(path)
-    settings = facts["config"]
-    shape = GeneratorConfig(settings["unshuffle"], settings["channels"], settings["body"])
-    model = TrainableGenerator(shape, settings["expand"])
-    ema = copy.deepcopy(model)
-    checkpoint.load(path, model=model, ema=ema, optimizer=torch.optim.Adam(model.parameters()))
-    return ema.fold(), facts
+    return load_network(path).fold(), checkpoint.read_facts(path)
 
 
 def export(path: Path, prefix: Path, cache: Path) -> Exported:
@@ -74,7 +65,8 @@ def export(path: Path, prefix: Path, cache: Path) -> Exported:
     prefix.parent.mkdir(parents=True, exist_ok=True)
     paths = {kind: prefix.with_name(prefix.name + suffix) for kind, suffix in SUFFIXES.items()}
     tensors = {k: v.contiguous() for k, v in network.state_dict().items()}
-    metadata = {"config": config.to_json(), "training": json.dumps(facts["config"] | {"step": facts["step"]})}
+    training = facts["config"] | {"stage": facts["stage"], "step": facts["step"]}
+    metadata = {"config": config.to_json(), "training": json.dumps(training)}
     part = paths["safetensors"].with_name(f".{prefix.name}.part")
     save_file(tensors, part, metadata=metadata)
     part.chmod(0o644)  # safetensors makes files that only their owner can read
@@ -91,13 +83,13 @@ def export(path: Path, prefix: Path, cache: Path) -> Exported:
 
 def calibration_pictures(cache: Path) -> list[np.ndarray]:
     """Real degraded luma, (H, W) uint8: held-out crops of every degradation, four to a picture."""
-    _, held_out = dataset.load(cache)
+    held_out = dataset.load(cache).held_out
     if len(held_out) < 4:
         raise TrainError("too few held-out crops to calibrate the int8 file")
     chosen = np.linspace(0, len(held_out) - 4, CALIBRATION).astype(int)
     versions = len(dataset.VERSIONS)
     pictures = []
     for index, at in enumerate(chosen):
-        four = held_out.degraded[at : at + 4, index % versions]
+        four = held_out["degraded"][at : at + 4, index % versions]
         pictures.append(np.concatenate([np.concatenate(four[:2], 1), np.concatenate(four[2:], 1)], 0))
     return pictures

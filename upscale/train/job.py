@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,59 +13,104 @@ from upscale.train.config import TrainConfig
 
 if TYPE_CHECKING:
     from upscale.train.export import Exported
-    from upscale.train.loop import Progress
+    from upscale.train.loop import Hooks
+
+#: Name of the model that comes near the truth, beside the one with an adversary.
+PARTNER = "_fidelity"
 
 
-@dataclass(frozen=True, slots=True)
-class Callbacks:
-    """How a job tells what it does.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainJob:
+    """What `train` is asked for.
 
     Attributes:
-        source: (done, total, name, why it was skipped or None) while crops are made.
-        progress: every hundred steps of the training.
-    """
-
-    source: Callable[[int, int, str, str | None], None]
-    progress: Callable[[Progress], None]
-
-
-def train(
-    folder: Path,
-    output: Path,
-    config: TrainConfig,
-    callbacks: Callbacks,
-    *,
-    run: Path | None = None,
-    resume: bool = False,
-    start_from: Path | None = None,
-) -> Exported:
-    """Make crops of `folder`, train, export.
-
-    Args:
+        folder: of videos and pictures.
         output: path without suffix of the files to write, e.g. ``weights/my``.
         run: working folder for crops, checkpoints and the log; None is ``OUTPUT.run``.
         resume: go on where an interrupted run stopped.
         start_from: checkpoint of an earlier run to start from.
+        teacher: checkpoint of a larger network for the "distill" loss.
+        crops: finished cache of crops of another run; None makes one in `run`.
+    """
+
+    folder: Path
+    output: Path
+    config: TrainConfig
+    run: Path | None = None
+    resume: bool = False
+    start_from: Path | None = None
+    teacher: Path | None = None
+    crops: Path | None = None
+
+    @property
+    def run_folder(self) -> Path:
+        return self.run or self.output.with_name(self.output.name + ".run")
+
+
+def train(
+    job: TrainJob,
+    on_source: Callable[[int, int, str, str | None], None] = lambda done, total, name, error: None,
+    hooks: Hooks | None = None,
+) -> list[Exported]:
+    """Make crops, train all stages, export.
+
+    Args:
+        on_source: (done, total, name, why it was skipped or None) while crops are made.
+
+    Returns:
+        The exported models, the last stage's first. Where that stage has an adversary, the last one
+        without is exported too, as OUTPUT_fidelity: `--strength` blends the two.
 
     Raises:
         UsageError: no such folder, or a run is there already and `resume` is False.
         TrainError: too little material, a missing package, or the training failed.
+
     """
-    if not folder.is_dir():
-        raise UsageError("not a folder", path=str(folder))
-    run = run or output.with_name(output.name + ".run")
-    if (run / "last.safetensors").exists() and not resume:
-        raise UsageError(
-            "holds a run already: --resume goes on with it, another -o or --run starts anew", path=str(run)
-        )
+    run = job.run_folder
+    _check_places(job)
     try:
         from upscale.train import dataset, loop
         from upscale.train.export import export
     except ImportError as e:
         raise TrainError(f"training needs {e.name}: pip install 'upscale[train]'") from e
-    crops = run / "crops"
-    dataset.build(folder, crops, config.seed, callbacks.source)
-    best = loop.fidelity(
-        crops, run, config, resume=resume, start_from=start_from, on_progress=callbacks.progress
+    loop.check(job.config, job.teacher is not None)
+    crops = job.crops or run / "crops"
+    if int(os.environ.get("RANK", "0")) == 0:
+        dataset.build(job.folder, crops, job.config.seed, on_source)
+    best = loop.train_stages(
+        crops,
+        run,
+        job.config,
+        resume=job.resume,
+        start_from=job.start_from,
+        teacher=job.teacher,
+        hooks=hooks,
     )
-    return export(best, output, crops)
+    if int(os.environ.get("RANK", "0")) != 0:
+        return []
+    exported = [export(best[-1], job.output, crops)]
+    plain = [b for b, s in zip(best, job.config.stages, strict=True) if not s.has_adversary]
+    if plain and job.config.stages[-1].has_adversary:
+        partner = job.output.with_name(job.output.name + PARTNER)
+        exported.append(export(plain[-1], partner, crops))
+    return exported
+
+
+def _check_places(job: TrainJob) -> None:
+    if not job.folder.is_dir():
+        raise UsageError("not a folder", path=str(job.folder))
+    run = job.run_folder
+    there = (run / "last.safetensors").exists()
+    if there and not job.resume:
+        raise UsageError(
+            "holds a run already: --resume goes on with it, another -o or --run starts anew", path=str(run)
+        )
+    if job.resume and not there and not (run / "crops").exists():
+        raise UsageError("no run to resume", path=str(run))
+    for folder in (job.output.parent, run):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK):
+                raise PermissionError("Permission denied")
+        except OSError as e:
+            raise UsageError(f"cannot write there: {e.strerror or e}", path=str(folder)) from e

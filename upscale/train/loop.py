@@ -1,103 +1,198 @@
-"""The fidelity stage: a generator learns to come near the true picture."""
+"""The training loop: stages one after the other, each from the averaged weights of the one before."""
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from upscale.errors import TrainError
 from upscale.model.config import GeneratorConfig
 from upscale.train import checkpoint, dataset
-from upscale.train.batches import prefetch
-from upscale.train.config import LOSSES, TrainConfig
+from upscale.train.batches import Sampler, prefetch
+from upscale.train.config import ADVERSARIAL_KINDS, PIXEL_KINDS, Stage, TrainConfig
+from upscale.train.distributed import Group, joined
 from upscale.train.reparam import TrainableGenerator
-from upscale.train.validate import Scores, validate
+from upscale.train.step import StageTrainer, multiplies_bf16
+from upscale.train.validate import Scores, Validator
 
-WARM_UP = 500
+LAST = "last.safetensors"
+#: Steps between two reports.
+REPORT_EVERY = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One report of the loop: `loss` is the mean since the last, `scores` are set after a validation."""
+    """One report of the loop.
 
+    Attributes:
+        stage: name; `number` of `stages`, from 1.
+        step, iterations: within the stage.
+        losses: means since the last report, unweighted.
+        scores: after a validation.
+    """
+
+    stage: str
+    number: int
+    stages: int
     step: int
     iterations: int
-    loss: float
+    losses: dict[str, float]
     steps_per_second: float
     scores: Scores | None = None
 
 
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then half a cosine from `config.learning_rate` to a hundredth of it."""
-    if step < WARM_UP:
-        return config.learning_rate * (step + 1) / WARM_UP
-    done = (step - WARM_UP) / max(1, config.iterations - WARM_UP)
-    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+@dataclass(slots=True)
+class Hooks:
+    """What the loop calls, in the one process that writes.
+
+    Attributes:
+        progress: every `REPORT_EVERY` steps and after every validation.
+        validated: after a validation, with the averaged network; for pictures of it.
+    """
+
+    progress: Callable[[Progress], None] = lambda progress: None
+    validated: Callable[[Progress, TrainableGenerator], None] = lambda progress, network: None
 
 
-def pixel_loss(kind: str, output: Tensor, truth: Tensor) -> Tensor:
-    """Distance from the true picture, both (N, 1, H, W) in 0…1 (the talks' local constraint)."""
-    if kind == "charbonnier":  # Lai et al. 2017 (LapSRN): L1 with a rounded tip
-        return torch.sqrt((output - truth).square() + 1e-6).mean()
-    if kind == "psnr":  # minus the mean PSNR of the crops, up to a factor (Chen et al. 2021, HINet)
-        return torch.log((output - truth).square().mean((1, 2, 3)) + 1e-6).mean()
-    return F.l1_loss(output, truth) if kind == "l1" else F.mse_loss(output, truth)
+@dataclass(slots=True)
+class _Run:
+    """One run's settings and the facts that its checkpoints carry."""
+
+    config: TrainConfig
+    folder: Path
+    hooks: Hooks
+    group: Group
+    device: torch.device
+    bf16: bool
+    material: dataset.Material
+    validator: Validator | None
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
-def fidelity(
+def best_file(run: Path, number: int, stage: Stage) -> Path:
+    """The best checkpoint of stage `number` (from 1)."""
+    return run / f"{number}-{stage.name}.safetensors"
+
+
+def train_stages(
     cache: Path,
     run: Path,
     config: TrainConfig,
     *,
     resume: bool = False,
     start_from: Path | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
-) -> Path:
-    """Train, and keep the best averaged weights by held-out score.
+    teacher: Path | None = None,
+    hooks: Hooks | None = None,
+) -> list[Path]:
+    """Run all stages and keep each one's best averaged weights by held-out score.
 
     Args:
         cache: crops made by `upscale.train.dataset.build`.
-        run: folder for `last.safetensors` (resumable), `best.safetensors` (the same kind of file at
-            the best validation) and `log.jsonl`.
+        run: folder for `last.safetensors` (resumable) and the best checkpoint of every stage.
         resume: go on from `last.safetensors` where it exists; other settings are an error.
         start_from: checkpoint whose averaged weights are the initial ones.
+        teacher: checkpoint of a larger network for stages with a "distill" loss.
 
     Returns:
-        The path of the best checkpoint.
+        The best checkpoint of every stage.
 
     Raises:
-        TrainError: the settings are impossible, differ from the checkpoint's, or the loss is not finite.
+        TrainError: the settings are impossible, differ from the checkpoint's, or a loss is not finite.
     """
-    if config.loss not in LOSSES:
-        raise TrainError(f"unknown loss {config.loss!r}: one of {', '.join(LOSSES)}")
-    whole = math.isclose(sum(config.mix), 1) and min(config.mix) >= 0
-    if len(config.mix) != len(dataset.VERSIONS) or not whole:
-        raise TrainError(f"the mix must be {len(dataset.VERSIONS)} shares that sum to 1")
+    check(config, teacher is not None)
     run.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)
-    state = _State(config, run)
-    last = run / "last.safetensors"
-    if resume and last.exists():
-        state.facts = checkpoint.load(last, model=state.model, ema=state.ema, optimizer=state.optimizer)
-        _same_run(state.facts["config"], config)
-    elif start_from is not None:
-        fresh = copy.deepcopy(state.optimizer)
-        checkpoint.load(start_from, model=state.model, ema=state.ema, optimizer=fresh)
-        state.model.load_state_dict(state.ema.state_dict())
-    _run_steps(state, cache, on_progress)
-    return run / "best.safetensors"
+    with joined() as group:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        bf16 = config.bf16 if config.bf16 is not None else multiplies_bf16(device)
+        material = dataset.load(cache)
+        validator = Validator(material.clips, device) if group.writes else None
+        state = _Run(config, run, hooks or Hooks(), group, device, bf16, material, validator)
+        guide = load_network(teacher) if teacher else None
+        last = run / LAST
+        first, trainer = 1, None
+        if resume and last.exists():
+            state.facts = checkpoint.read_facts(last)
+            _same_run(state.facts["config"], config)
+            first = int(state.facts["stage"])
+            trainer = _trainer(state, config.stages[first - 1], _fresh(config), guide)
+            checkpoint.load(last, trainer.modules(), trainer.optimizers())
+        else:
+            state.facts = {"config": asdict(config), "seconds": 0.0, "history": []}
+        best = [best_file(run, n, s) for n, s in enumerate(config.stages, 1)]
+        for number, stage in enumerate(config.stages, 1):
+            if number < first:
+                continue
+            if trainer is None:
+                network = _fresh(config)
+                origin = best[number - 2] if number > 1 else start_from
+                if origin is not None:
+                    checkpoint.load(origin, {"ema": network})
+                trainer = _trainer(state, stage, network, guide)
+                state.facts |= {"stage": number, "step": 0, "best": -math.inf, "scores": None}
+            _run_stage(state, number, trainer)
+            trainer = None
+        return best
+
+
+def check(config: TrainConfig, has_teacher: bool = False) -> None:
+    """Raise TrainError where settings cannot be meant."""
+    from upscale.train.losses import LOSSES
+
+    if not config.stages:
+        raise TrainError("a run needs at least one stage")
+    for stage in config.stages:
+        unknown = [name for name in stage.losses if name not in LOSSES]
+        if unknown:
+            raise TrainError(f"unknown loss {unknown[0]!r}: one of {', '.join(LOSSES)}")
+        if not any(weight > 0 for weight in stage.losses.values()):
+            raise TrainError(f"stage {stage.name!r} has no loss")
+        if stage.pixel not in PIXEL_KINDS or stage.adversarial not in ADVERSARIAL_KINDS:
+            raise TrainError(
+                f"unknown kind of loss: pixel is one of {', '.join(PIXEL_KINDS)}, "
+                f"adversarial one of {', '.join(ADVERSARIAL_KINDS)}"
+            )
+        whole = math.isclose(sum(stage.mix), 1, abs_tol=1e-6) and min(stage.mix) >= 0
+        if len(stage.mix) != len(dataset.VERSIONS) or not whole:
+            raise TrainError(f"the mix must be {len(dataset.VERSIONS)} shares that sum to 1")
+        if not 16 <= stage.patch <= dataset.CROP // 2 or stage.patch % 4:
+            raise TrainError(f"the patch must be a multiple of 4 from 16 to {dataset.CROP // 2}")
+        if stage.losses.get("distill") and not has_teacher:
+            raise TrainError("the loss 'distill' needs a teacher: --teacher CHECKPOINT")
+
+
+def load_network(path: Path) -> TrainableGenerator:
+    """The averaged weights of a checkpoint in their trainable form.
+
+    Raises:
+        TrainError: the file is damaged.
+    """
+    settings = checkpoint.read_facts(path)["config"]
+    shape = GeneratorConfig(settings["unshuffle"], settings["channels"], settings["body"])
+    network = TrainableGenerator(shape, settings["expand"])
+    checkpoint.load(path, {"ema": network})
+    return network
+
+
+def _fresh(config: TrainConfig) -> TrainableGenerator:
+    torch.manual_seed(config.seed)
+    return TrainableGenerator(GeneratorConfig(config.unshuffle, config.channels, config.body), config.expand)
+
+
+def _trainer(
+    state: _Run, stage: Stage, network: TrainableGenerator, guide: TrainableGenerator | None
+) -> StageTrainer:
+    return StageTrainer(
+        state.config, stage, network, state.device, bf16=state.bf16, group=state.group, teacher=guide
+    )
 
 
 def _same_run(saved: dict[str, Any], config: TrainConfig) -> None:
@@ -109,97 +204,60 @@ def _same_run(saved: dict[str, Any], config: TrainConfig) -> None:
         raise TrainError(f"cannot resume: the checkpoint was made with another {', '.join(other)}")
 
 
-class _State:
-    """What one step changes: the networks, the optimiser and the `facts` of the checkpoint."""
-
-    def __init__(self, config: TrainConfig, run: Path) -> None:
-        self.config, self.run = config, run
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.bf16 = config.bf16 if config.bf16 is not None else _multiplies_bf16(self.device)
-        shape = GeneratorConfig(config.unshuffle, config.channels, config.body)
-        self.model = TrainableGenerator(shape, config.expand).to(self.device)
-        self.ema = copy.deepcopy(self.model).requires_grad_(False)
-        rate = config.learning_rate
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=rate, betas=(0.9, 0.99), fused=True)
-        self.facts: dict[str, Any] = {
-            "step": 0,
-            "best": -math.inf,
-            "seconds": 0.0,
-            "config": asdict(config),
-        }
-
-    def step(self, step: int, low: Tensor, high: Tensor) -> float:
-        """One optimiser step on a uint8 batch; returns the loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(step - 1, self.config)
-        low, high = (t.to(self.device).float().div_(255) for t in (low, high))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            output = self.model(low)
-        loss = pixel_loss(self.config.loss, output.float(), high)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        # The average follows closely at first, so that early validations are not of the start.
-        decay = min(self.config.ema, step / (step + 10))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - decay)
-        self.facts["step"] = step
-        return loss.item()
-
-    def save(self, name: str) -> None:
-        checkpoint.save(
-            self.run / name, model=self.model, ema=self.ema, optimizer=self.optimizer, facts=self.facts
-        )
-
-    def keep_if_best(self, scores: Scores) -> None:
-        if scores.mean > self.facts["best"]:
-            self.facts["best"] = scores.mean
-            self.save("best.safetensors")
-
-
-def _run_steps(state: _State, cache: Path, on_progress: Callable[[Progress], None]) -> None:
-    config, facts = state.config, state.facts
-    train, held_out = dataset.load(cache)
-    batches = prefetch(
-        train,
-        first=facts["step"],
-        last=config.iterations,
-        seed=config.seed,
-        batch=config.batch,
-        patch=config.patch,
-        mix=config.mix,
+def _run_stage(state: _Run, number: int, trainer: StageTrainer) -> None:
+    config, stage, facts = state.config, trainer.stage, state.facts
+    sampler = Sampler(
+        seed=config.seed + 1000 * number,
+        batch=stage.batch,
+        patch=stage.patch,
+        mix=stage.mix,
+        levels=stage.levels,
+        first=state.group.rank * stage.batch,
+        chroma=trainer.perceptual is not None,
     )
-    losses: list[float] = []
-    since = time.perf_counter()
-    for step, (low, high) in enumerate(batches, start=facts["step"] + 1):
-        losses.append(state.step(step, low, high))
-        if not math.isfinite(losses[-1]):
-            raise TrainError(f"the loss is no longer a number at step {step}: lower the learning rate")
-        finished = step == config.iterations
+    sums: dict[str, float] = {}
+    count, since = 0, time.perf_counter()
+    batches = prefetch(state.material.train, sampler, first=facts["step"], last=stage.iterations)
+    for step, batch in enumerate(batches, start=facts["step"] + 1):
+        losses = state.group.mean(trainer.step(step, batch))
+        if not all(map(math.isfinite, losses.values())):
+            raise TrainError(f"a loss is no longer a number at step {step} of {stage.name}: lower the rates")
+        sums = {k: sums.get(k, 0.0) + v for k, v in losses.items()}
+        count, facts["step"] = count + 1, step
+        finished = step == stage.iterations
         validating = finished or step % config.validate_every == 0
-        if validating or step % 100 == 0:
+        if validating or step % REPORT_EVERY == 0:
             seconds = time.perf_counter() - since
             facts["seconds"] += seconds
-            scores = validate(state.ema, held_out, config.mix) if validating else None
-            mean = sum(losses) / len(losses)
-            progress = Progress(step, config.iterations, mean, len(losses) / seconds, scores)
-            on_progress(progress)
-            if scores:
-                _log(state.run, progress, facts["seconds"])
-                state.keep_if_best(scores)
-            losses, since = [], time.perf_counter()
-        if finished or step % config.checkpoint_every == 0:
-            state.save("last.safetensors")
+            means = {k: v / count for k, v in sums.items()}
+            report = Progress(
+                stage.name, number, len(config.stages), step, stage.iterations, means, count / seconds
+            )
+            _report(state, trainer, report, validating)
+            sums, count, since = {}, 0, time.perf_counter()
+        if state.group.writes and (finished or step % config.checkpoint_every == 0):
+            checkpoint.save(state.folder / LAST, trainer.modules(), trainer.optimizers(), facts)
+    state.group.wait()
 
 
-def _multiplies_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    features = torch.cpu.get_capabilities()
-    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+def _report(state: _Run, trainer: StageTrainer, report: Progress, validating: bool) -> None:
+    if not state.group.writes:
+        return
+    if validating and state.validator is not None:
+        scores = state.validator(trainer.ema)
+        report = Progress(*(getattr(report, f) for f in report.__slots__[:-1]), scores)
+        _keep_if_best(state, trainer, report.number, scores)
+    state.hooks.progress(report)
+    if report.scores is not None:
+        state.hooks.validated(report, trainer.ema)
 
 
-def _log(run: Path, progress: Progress, seconds: float) -> None:
-    entry = asdict(progress) | {"seconds": round(seconds, 1)}
-    with (run / "log.jsonl").open("a") as f:
-        f.write(json.dumps(entry) + "\n")
+def _keep_if_best(state: _Run, trainer: StageTrainer, number: int, scores: Scores) -> None:
+    stage, facts = trainer.stage, state.facts
+    merit = scores.merit(bool(stage.losses.get("perceptual") or stage.has_adversary))
+    entry = {"stage": stage.name, "step": facts["step"], "merit": merit, **asdict(scores)}
+    facts["history"] = [*facts["history"], entry]
+    if merit > facts["best"]:
+        facts |= {"best": merit, "scores": asdict(scores)}
+        target = best_file(state.folder, number, stage)
+        checkpoint.save(target, {"ema": trainer.ema}, {}, facts | {"stage": number})

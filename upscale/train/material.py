@@ -1,4 +1,4 @@
-"""Sharp luma pictures out of a folder of clips and stills."""
+"""Sharp moving sequences out of a folder of clips and stills."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import av
 import numpy as np
 
 from upscale.planes import plane_view
-from upscale.train.degrade import Plane, halve
 
 STILLS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 CLIPS = {
@@ -18,18 +17,25 @@ CLIPS = {
     ".wmv", ".flv", ".ogv", ".3gp", ".y4m", ".gif", ".264", ".h264", ".265", ".hevc", ".mxf",
 }  # fmt: skip
 
-#: Frames in one moving sequence: enough for x264 to use P and B frames.
-SEQUENCE = 5
+#: Frames in one moving sequence: enough for an encoder to use I, P and B frames.
+SEQUENCE = 8
+#: Largest window of a sequence: what a 360p file shows of its 720p original.
+WINDOW = (1280, 720)
+#: Windows of a still that is larger than two of them, at different places; the first is cut from the
+#: halved picture, which is sharper and shows more at once.
+WINDOWS_PER_STILL = 3
 #: Clips up to this height are halved before they count as sharp: most were compressed to fit.
 SOFT_HEIGHT = 1088
+#: Whole pixels of the sharp picture by which a still may pan a frame: half pixels of the small one.
+PAN = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """One to `SEQUENCE` consecutive luma pictures of one source, (H, W) uint8, sides multiples of 4."""
+    """One to `SEQUENCE` consecutive yuv420p limited-range frames, sides multiples of 8, ≤ `WINDOW`."""
 
     source: str
-    pictures: list[Plane]
+    frames: list[av.VideoFrame]
 
 
 def find_sources(folder: Path) -> list[Path]:
@@ -37,31 +43,39 @@ def find_sources(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in STILLS | CLIPS and p.is_file())
 
 
-def read_sequences(path: Path, per_clip: int = 10) -> Iterator[Sequence]:
-    """Sharp luma sequences of one file: a still gives one picture, a clip up to `per_clip` sequences.
+def read_sequences(path: Path, rng: np.random.Generator, per_clip: int = 10) -> Iterator[Sequence]:
+    """Sharp sequences of one file: a still pans, a clip gives up to `per_clip` runs of its frames.
 
     Raises:
         av.FFmpegError, ValueError: the file cannot be decoded.
     """
     if path.suffix.lower() in STILLS:
         with av.open(f"file:{path}") as container:
-            yield Sequence(str(path), [_luma(next(container.decode(video=0)))])
+            picture = _planar(next(container.decode(video=0)))
+        if picture.width * picture.height < 2 * WINDOW[0] * WINDOW[1]:
+            yield Sequence(str(path), _pan(picture, rng))
+            return
+        for index in range(WINDOWS_PER_STILL):
+            yield Sequence(str(path), _pan(picture if index else _half(picture), rng))
         return
     with av.open(f"file:{path}") as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         known = stream.frames or _count_packets(path)
         step = max(SEQUENCE, known // per_clip)
-        run: list[Plane] = []
+        run: list[av.VideoFrame] = []
         for index, frame in enumerate(container.decode(stream)):
             if index % step >= SEQUENCE:
                 continue
-            picture = _luma(frame)
+            if index % step == 0:
+                run = []
+            picture = _sharpen_by_halving(_planar(frame))
             if run and _is_cut(run[-1], picture):
                 run = []
             run.append(picture)
             if len(run) == SEQUENCE:
-                yield Sequence(str(path), [_sharpen_by_halving(p) for p in run])
+                corner = _corner(picture, rng, 0)
+                yield Sequence(str(path), [_window(p, corner, _size(p, 0)) for p in run])
                 run = []
 
 
@@ -70,22 +84,59 @@ def _count_packets(path: Path) -> int:
         return sum(1 for p in container.demux(container.streams.video[0]) if p.size)
 
 
-def _luma(frame: av.VideoFrame) -> Plane:
-    """(H, W) uint8 limited-range luma, cropped to multiples of 4."""
-    planar = frame.reformat(format="yuv444p", dst_color_range="MPEG")
-    rows = plane_view(planar, 0)
-    return rows[: frame.height // 4 * 4, : frame.width // 4 * 4].astype(np.uint8)
+def _planar(frame: av.VideoFrame) -> av.VideoFrame:
+    """8-bit limited-range yuv444p: chroma at full resolution, so that any window can be cut."""
+    return frame.reformat(format="yuv444p", dst_color_range="MPEG", dst_colorspace="ITU601")
 
 
-def _sharpen_by_halving(picture: Plane) -> Plane:
-    if picture.shape[0] > SOFT_HEIGHT or min(picture.shape) < 512:
+def _pan(picture: av.VideoFrame, rng: np.random.Generator) -> list[av.VideoFrame]:
+    """A window that wanders over a still, at a steady pace as a camera does."""
+    room = PAN * SEQUENCE
+    pace = rng.integers(-PAN, PAN + 1, 2)
+    top, left = _corner(picture, rng, room)
+    size = _size(picture, room)
+    begin = np.array([top, left]) + np.where(pace < 0, room, 0)
+    return [
+        _window(picture, (int((begin + pace * n)[0]), int((begin + pace * n)[1])), size)
+        for n in range(SEQUENCE)
+    ]
+
+
+def _size(picture: av.VideoFrame, room: int) -> tuple[int, int]:
+    """(height, width) of the largest window that leaves `room` pixels to move in."""
+    width, height = WINDOW if picture.width >= picture.height else WINDOW[::-1]
+    return min(height, picture.height - room) // 8 * 8, min(width, picture.width - room) // 8 * 8
+
+
+def _corner(picture: av.VideoFrame, rng: np.random.Generator, room: int) -> tuple[int, int]:
+    height, width = _size(picture, room)
+    if min(height, width) < 8:
+        raise ValueError(f"too small: {picture.width}x{picture.height}")
+    top = int(rng.integers(0, picture.height - room - height + 1))
+    return top, int(rng.integers(0, picture.width - room - width + 1))
+
+
+def _window(picture: av.VideoFrame, corner: tuple[int, int], size: tuple[int, int]) -> av.VideoFrame:
+    """A yuv420p frame cut out of a yuv444p one."""
+    rows, columns = (slice(c, c + s) for c, s in zip(corner, size, strict=True))
+    planes = np.stack([plane_view(picture, k)[rows, columns] for k in range(3)]).astype(np.uint8)
+    whole = av.VideoFrame.from_ndarray(planes, format="yuv444p")
+    return whole.reformat(format="yuv420p", interpolation="BICUBIC")
+
+
+def _sharpen_by_halving(picture: av.VideoFrame) -> av.VideoFrame:
+    if picture.height > SOFT_HEIGHT or min(picture.width, picture.height) < 512:
         return picture
-    small = halve(picture, "bicubic")
-    return small[: small.shape[0] // 4 * 4, : small.shape[1] // 4 * 4]
+    return _half(picture)
 
 
-def _is_cut(before: Plane, after: Plane) -> bool:
+def _half(picture: av.VideoFrame) -> av.VideoFrame:
+    return picture.reformat(
+        width=picture.width // 2, height=picture.height // 2, interpolation="BICUBIC"
+    )
+
+
+def _is_cut(before: av.VideoFrame, after: av.VideoFrame) -> bool:
     """A mean change of more than 30 code values on an 8× coarser grid is a new scene."""
-    if before.shape != after.shape:
-        return True
-    return float(np.abs(before[::8, ::8].astype(np.int16) - after[::8, ::8]).mean()) > 30
+    a, b = (plane_view(f, 0)[::8, ::8].astype(np.int16) for f in (before, after))
+    return a.shape != b.shape or float(np.abs(a - b).mean()) > 30

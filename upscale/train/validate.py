@@ -1,42 +1,127 @@
-"""Held-out scores during training."""
+"""Held-out scores during training, on whole frames of compressed clips."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from upscale.train.dataset import VERSIONS, CropSet
+from upscale.errors import ModelError
+from upscale.quality import flicker, psnr, ssim
+from upscale.score import lanczos
+from upscale.train.held_out import CRFS, Clip, HeldOutClips
 
-#: Held-out crops that are scored, evenly spread over all sources.
-COUNT = 96
-BORDER = 4
+if TYPE_CHECKING:
+    from upscale.lpips import Lpips
+
+#: PSNR below lanczos that a perceptual stage may give away before a checkpoint counts as worse.
+ALLOWED_LOSS = 0.15
+#: What a dB below that costs, in LPIPS.
+PSNR_PRICE = 0.1
+
+Planes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Mean PSNR in dB on held-out crops, by degradation; `mean`, weighted as in training, chooses."""
+    """Means over the held-out clips at all of `upscale.train.held_out.CRFS`.
 
-    psnr: dict[str, float]
-    mean: float
+    Attributes:
+        psnr, ssim: of luma, all kept frames; dB and -1…1.
+        lpips: AlexNet distance of the last frame in colour; None without its weights.
+        flicker: 1 is as the original (`upscale.quality.flicker`).
+        lanczos: {"psnr", "lpips" …} of swscale's lanczos on the same frames.
+    """
+
+    psnr: float
+    ssim: float
+    lpips: float | None
+    flicker: float
+    lanczos: dict[str, float]
+
+    def merit(self, perceptual: bool) -> float:
+        """What chooses the checkpoint, more is better.
+
+        PSNR for a stage that only comes near the truth. For one with perceptual aims the LPIPS of
+        whole frames, with a price for every dB that falls too far below lanczos.
+        """
+        if not perceptual or self.lpips is None:
+            return self.psnr
+        missing = max(0.0, self.lanczos["psnr"] - ALLOWED_LOSS - self.psnr)
+        return -(self.lpips + PSNR_PRICE * missing)
+
+
+class Validator:
+    """Scores networks on the same clips; what does not depend on the network is computed once.
+
+    Args:
+        clips: at least one.
+        device: where the network and LPIPS run.
+    """
+
+    def __init__(self, clips: HeldOutClips, device: torch.device) -> None:
+        self.clips, self.device = clips.clips, device
+        self.lpips = _find_lpips(device)
+        self.truths = [self._features(c.luma[-1], c.chroma[-1]) for c in self.clips]
+        self.lanczos: dict[str, float] = {}
+        self.lanczos = self._means(
+            (clip, index, k, np.stack([lanczos(f) for f in clip.low_luma[k]])) for clip, index, k in self._inputs()
+        )
+
+    def __call__(self, network: nn.Module) -> Scores:
+        """Scores of a network (N, 1, H, W) → (N, 1, 2H, 2W), in float32, output rounded to 8 bit."""
+        means = self._means(
+            (clip, index, k, run_network(network, clip.low_luma[k], self.device))
+            for clip, index, k in self._inputs()
+        )
+        return Scores(means["psnr"], means["ssim"], means.get("lpips"), means["flicker"], self.lanczos)
+
+    def _inputs(self) -> Iterator[tuple[Clip, int, int]]:
+        for index, clip in enumerate(self.clips):
+            for k in range(len(CRFS)):
+                yield clip, index, k
+
+    def _means(self, outputs: Iterator[tuple[Clip, int, int, Planes]]) -> dict[str, float]:
+        rows: dict[str, list[float]] = {"psnr": [], "ssim": [], "flicker": [], "lpips": []}
+        for clip, index, k, output in outputs:
+            rows["psnr"] += [psnr(t, o) for t, o in zip(clip.luma, output, strict=True)]
+            rows["ssim"].append(ssim(clip.luma[-1], output[-1]))
+            rows["flicker"].append(flicker(list(clip.luma), list(output)))
+            if self.lpips is not None:
+                features = self._features(output[-1], clip.low_chroma[k, -1])
+                with torch.no_grad():
+                    rows["lpips"].append(float(self.lpips.distance(features, self.truths[index])))
+        return {name: float(np.mean(values)) for name, values in rows.items() if values}
+
+    @torch.no_grad()
+    def _features(self, luma: Planes, chroma: Planes) -> list[Tensor]:
+        if self.lpips is None:
+            return []
+        from upscale.lpips import yuv_to_rgb
+
+        y, c = (torch.from_numpy(p.copy())[None].to(self.device).float().div_(255) for p in (luma, chroma))
+        return self.lpips.features(yuv_to_rgb(y[None], c).clamp(0, 1))
 
 
 @torch.no_grad()
-def validate(model: nn.Module, crops: CropSet, mix: Sequence[float]) -> Scores:
-    """Score `model` in float32 on rounded 8-bit output, a border of `BORDER` pixels left out."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    chosen = np.unique(np.linspace(0, len(crops) - 1, COUNT).astype(int))
-    psnr = {}
-    for version, name in enumerate(VERSIONS):
-        values = []
-        for part in np.array_split(chosen, max(1, len(chosen) // 16)):
-            low = torch.from_numpy(crops.degraded[part, version]).to(device)[:, None].float().div_(255)
-            truth = torch.from_numpy(crops.sharp[part]).to(device)[:, None].float()
-            output = model(low).mul_(255).round_().clamp_(0, 255)
-            error = (output - truth)[..., BORDER:-BORDER, BORDER:-BORDER].square().mean((1, 2, 3))
-            values.append(10 * torch.log10(255**2 / error.clamp_min(1e-3)))
-        psnr[name] = float(torch.cat(values).mean())
-    return Scores(psnr, sum(p * share for p, share in zip(psnr.values(), mix, strict=True)))
+def run_network(network: nn.Module, low: Planes, device: torch.device) -> Planes:
+    """(F, H, W) uint8 luma → (F, 2H, 2W) uint8, frame by frame, rounded and clipped."""
+    outputs = []
+    for frame in low:
+        x = torch.from_numpy(frame.copy())[None, None].to(device).float().div_(255)
+        outputs.append(network(x)[0, 0].mul(255).round().clamp(0, 255).byte().cpu().numpy())
+    return np.stack(outputs)
+
+
+def _find_lpips(device: torch.device) -> Lpips | None:
+    from upscale.lpips import Lpips
+
+    try:
+        return Lpips().to(device)
+    except ModelError:
+        return None

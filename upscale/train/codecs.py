@@ -1,0 +1,91 @@
+"""Short moving sequences through real encoders and back: what the users' files went through."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import av
+import numpy as np
+
+#: Encoders beside libx264, and the options between which their quality is drawn (low, high).
+#: A value is written as a whole number; all of these ranges lie where the damage can be seen.
+OTHERS: dict[str, tuple[str, int, int, dict[str, str]]] = {
+    "mpeg4": ("qmin", 4, 12, {}),
+    "libvpx-vp9": ("crf", 36, 54, {"deadline": "realtime", "cpu-used": "7", "b": "0", "lag-in-frames": "8"}),
+    "libsvtav1": ("crf", 38, 56, {"preset": "11", "svtav1-params": "lp=1"}),
+}
+#: libx264 presets; the slower ones make more of motion and so leave other errors.
+PRESETS = ("ultrafast", "veryfast", "fast", "medium")
+#: Frames between key frames: some short enough that a later I frame can be harvested.
+INTERVALS = (5, 12, 48)
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """One encoder and its settings.
+
+    Attributes:
+        codec: FFmpeg's encoder name.
+        options: private options, as the encoder takes them.
+        interval: frames between key frames.
+    """
+
+    codec: str
+    options: dict[str, str] = field(default_factory=dict)
+    interval: int = 48
+
+
+def draw_x264(rng: np.random.Generator, low: float, high: float) -> Coding:
+    """libx264 at a CRF between `low` and `high`, with a preset and key frame interval by lot."""
+    options = {"crf": f"{rng.uniform(low, high):.1f}", "preset": str(rng.choice(PRESETS))}
+    return Coding("libx264", options, int(rng.choice(INTERVALS)))
+
+
+def draw_other(rng: np.random.Generator) -> Coding:
+    """One of `OTHERS` that this FFmpeg has, at a low bit rate; libx264 at CRF 34 where it has none."""
+    there = [name for name in OTHERS if name in av.codecs_available]
+    if not there:
+        return Coding("libx264", {"crf": "34"})
+    name = str(rng.choice(there))
+    key, low, high, more = OTHERS[name]
+    level = str(int(rng.integers(low, high + 1)))
+    return Coding(name, {key: level, **({"qmax": level} if key == "qmin" else {}), **more})
+
+
+def through(frames: list[av.VideoFrame], coding: Coding) -> list[av.VideoFrame]:
+    """Encode a sequence and decode it again.
+
+    Args:
+        frames: equally large yuv420p frames with even sides.
+
+    Returns:
+        As many yuv420p frames, in order: I, P and B as the encoder decides.
+
+    Raises:
+        av.FFmpegError: the encoder refuses this size or setting.
+        ValueError: it gave back another number of frames.
+    """
+    os.environ.setdefault("SVT_LOG", "1")  # else SVT-AV1 writes its settings to stderr
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="matroska") as out:
+        stream = out.add_stream(coding.codec, rate=25, options=dict(coding.options))
+        stream.width, stream.height, stream.pix_fmt = frames[0].width, frames[0].height, "yuv420p"
+        stream.gop_size = coding.interval
+        stream.thread_count = 1  # the same bytes on every machine
+        if coding.codec == "mpeg4":
+            stream.max_b_frames = 1
+        for index, frame in enumerate(frames):
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            # Left to itself a frame that was decoded as I asks the encoder for a key frame.
+            frame.pict_type = av.video.frame.PictureType.NONE
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    buffer.seek(0)
+    with av.open(buffer, "r") as back:
+        decoded = list(back.decode(video=0))
+    if len(decoded) != len(frames):
+        raise ValueError(f"{coding.codec} gave back {len(decoded)} of {len(frames)} frames")
+    return [f if f.format.name == "yuv420p" else f.reformat(format="yuv420p") for f in decoded]

@@ -1,0 +1,90 @@
+"""Whole held-out clips at two qualities: what validation during training looks at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from upscale.planes import plane_view
+from upscale.train.codecs import Coding, through
+from upscale.train.degrade import halve_frame
+from upscale.train.material import Sequence
+
+#: Qualities at which every held-out clip is scored, with libx264's default preset.
+CRFS = (23, 28)
+#: Consecutive frames that are kept of a clip, from its end: P and B frames, enough for flicker.
+FRAMES = 3
+#: Most clips, and most pixels of a frame's side: a validation must not cost minutes.
+CLIPS = 16
+SIDE = 800
+
+Planes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """`FRAMES` consecutive frames of a held-out clip, all uint8.
+
+    Attributes:
+        luma, chroma: the truth, (F, H, W) and (F, 2, H/2, W/2).
+        low_luma, low_chroma: by CRF, (len(CRFS), F, H/2, W/2) and (len(CRFS), F, 2, H/4, W/4).
+    """
+
+    luma: Planes
+    chroma: Planes
+    low_luma: Planes
+    low_chroma: Planes
+
+
+@dataclass(slots=True)
+class HeldOutClips:
+    """Clips, at most `CLIPS`, in the order in which they came."""
+
+    clips: list[Clip] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def add(self, sequence: Sequence) -> None:
+        """Keep the end of a sequence, compressed at each of `CRFS`, unless there are enough."""
+        if len(self.clips) >= CLIPS or len(sequence.frames) < FRAMES:
+            return
+        small = [halve_frame(f) for f in sequence.frames]
+        lows = [through(small, Coding("libx264", {"crf": str(crf)}))[-FRAMES:] for crf in CRFS]
+        truth = sequence.frames[-FRAMES:]
+        height, width = (min(SIDE, side) // 8 * 8 for side in (truth[0].height, truth[0].width))
+        top, left = ((w - s) // 16 * 8 for w, s in ((truth[0].height, height), (truth[0].width, width)))
+        luma, chroma = _planes(truth, (top, left), (height, width))
+        parts = [_planes(low, (top // 2, left // 2), (height // 2, width // 2)) for low in lows]
+        self.clips.append(
+            Clip(luma, chroma, np.stack([p[0] for p in parts]), np.stack([p[1] for p in parts]))
+        )
+
+    def save(self, path: Path) -> None:
+        names = ("luma", "chroma", "low_luma", "low_chroma")
+        arrays = {f"{n}{i}": getattr(c, n) for i, c in enumerate(self.clips) for n in names}
+        np.savez(path, **arrays)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: Path) -> HeldOutClips:
+        with np.load(path) as saved:
+            count = len(saved.files) // 4
+            names = ("luma", "chroma", "low_luma", "low_chroma")
+            return cls([Clip(*(saved[f"{n}{i}"] for n in names)) for i in range(count)])
+
+
+def _planes(
+    frames: list[av.VideoFrame], corner: tuple[int, int], size: tuple[int, int]
+) -> tuple[Planes, Planes]:
+    """Luma (F, H, W) and chroma (F, 2, H/2, W/2) of one window of each frame."""
+
+    def cut(frame: av.VideoFrame, plane: int) -> Planes:
+        (top, left), (height, width) = ((v // (1 if plane == 0 else 2) for v in p) for p in (corner, size))
+        return plane_view(frame, plane)[top : top + height, left : left + width].astype(np.uint8)
+
+    luma = np.stack([cut(f, 0) for f in frames])
+    return luma, np.stack([np.stack([cut(f, 1), cut(f, 2)]) for f in frames])

@@ -1,0 +1,168 @@
+"""One stage's networks, optimisers and losses: what a training step does."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from upscale.train.batches import Batch
+from upscale.train.config import Stage, TrainConfig
+from upscale.train.distributed import Group
+from upscale.train.reparam import TrainableGenerator
+
+#: Crops and side of the low-resolution patch on which the tangent loss is estimated: it needs a
+#: second backward pass, and a few directions a step are enough over thousands of steps.
+TANGENT_CROPS, TANGENT_PATCH = 2, 24
+
+
+def rate_at(step: int, stage: Stage) -> float:
+    """Share of the learning rate: linear warm-up, then half a cosine down to a hundredth."""
+    if step < stage.warm_up:
+        return (step + 1) / stage.warm_up
+    done = (step - stage.warm_up) / max(1, stage.iterations - stage.warm_up)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+class StageTrainer:
+    """Everything that changes while one stage runs.
+
+    Args:
+        generator: the network to train, moved to `device`.
+        teacher: a frozen, larger network for the "distill" loss.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        stage: Stage,
+        generator: TrainableGenerator,
+        device: torch.device,
+        *,
+        bf16: bool,
+        group: Group,
+        teacher: TrainableGenerator | None = None,
+    ) -> None:
+        self.config, self.stage, self.device, self.bf16, self.group = config, stage, device, bf16, group
+        self.model = generator.to(device)
+        self.ema = copy.deepcopy(self.model).requires_grad_(False)
+        self.optimizer = _adam(self.model, stage.learning_rate)
+        self.discriminator: nn.Module | None = None
+        self.discriminator_optimizer: Adam | None = None
+        if stage.has_adversary:
+            from upscale.train.discriminator import PatchDiscriminator
+
+            self.discriminator = PatchDiscriminator().to(device)
+            self.discriminator_optimizer = _adam(self.discriminator, stage.discriminator_rate)
+        self.perceptual: nn.Module | None = None
+        if stage.losses.get("perceptual"):
+            from upscale.train.losses.perceptual import Perceptual
+
+            self.perceptual = Perceptual().to(device)
+        self.distiller: nn.Module | None = None
+        if stage.losses.get("distill") and teacher is not None:
+            from upscale.train.distill import Distiller
+
+            self.distiller = Distiller(teacher.to(device))
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Networks that a checkpoint holds."""
+        found = {"model": self.model, "ema": self.ema, "discriminator": self.discriminator}
+        return {k: m for k, m in found.items() if m is not None}
+
+    def optimizers(self) -> dict[str, Adam]:
+        """Optimisers that a checkpoint holds."""
+        found = {"optimizer": self.optimizer, "discriminator_optimizer": self.discriminator_optimizer}
+        return {k: o for k, o in found.items() if o is not None}
+
+    def step(self, step: int, batch: Batch) -> dict[str, float]:
+        """Optimiser steps number `step` (from 1) of generator and discriminator; returns each loss."""
+        # Random directions and projections depend on the step alone, so that a resumed run repeats them.
+        torch.manual_seed(self.config.seed * 1_000_003 + step)
+        batch = batch.to(self.device)
+        share = rate_at(step - 1, self.stage)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            output = self.model(batch.low)
+        output = output.float()
+        losses = self._losses(output, batch)
+        total = torch.stack([self.stage.losses[k] * v for k, v in losses.items()]).sum()
+        _apply(self.optimizer, self.stage.learning_rate * share, total, self.group)
+        self._average(step)
+        if self.discriminator is not None:
+            losses["discriminator"] = self._train_discriminator(output.detach(), batch, share)
+        return {k: float(v.detach()) for k, v in losses.items()}
+
+    def _losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        from upscale.train.losses.pixel import pixel_loss
+
+        weights, losses = self.stage.losses, {}
+        if weights.get("pixel"):
+            losses["pixel"] = pixel_loss(self.stage.pixel, output, batch.high)
+        if self.perceptual is not None:
+            # The eye sees the picture before its levels were changed for augmentation.
+            seen, truth = ((t - batch.offset) / batch.gain for t in (output, batch.high))
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                losses["perceptual"] = self.perceptual(seen, truth, batch.low_chroma, batch.high_chroma).float()
+        if self.discriminator is not None:
+            from upscale.train.losses.adversarial import generator_loss
+
+            self.discriminator.requires_grad_(False)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                real, fake = self.discriminator(batch.high), self.discriminator(output)
+            losses["adversarial"] = generator_loss(self.stage.adversarial, real.float(), fake.float())
+        if weights.get("tangent"):
+            from upscale.train.losses.tangent import tangent_loss
+
+            part = batch.low[:TANGENT_CROPS, :, :TANGENT_PATCH, :TANGENT_PATCH]
+            losses["tangent"] = tangent_loss(self.model, part)
+        if weights.get("transport"):
+            from upscale.train.losses.transport import transport_loss
+
+            losses["transport"] = transport_loss(output, batch.high)
+        if self.distiller is not None:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                losses["distill"] = self.distiller(self.model, batch.low, output)
+        return losses
+
+    def _train_discriminator(self, fake: Tensor, batch: Batch, share: float) -> Tensor:
+        from upscale.train.losses.adversarial import discriminator_loss
+
+        assert self.discriminator is not None and self.discriminator_optimizer is not None
+        self.discriminator.requires_grad_(True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            real_logits, fake_logits = self.discriminator(batch.high), self.discriminator(fake)
+        loss = discriminator_loss(self.stage.adversarial, real_logits.float(), fake_logits.float())
+        rate = self.stage.discriminator_rate * share
+        _apply(self.discriminator_optimizer, rate, loss, self.group)
+        return loss
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        # The average follows closely at first, so that early validations are not of the start.
+        decay = min(self.stage.ema, step / (step + 10))
+        torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - decay)
+
+
+def _adam(network: nn.Module, rate: float) -> Adam:
+    return Adam(network.parameters(), lr=rate, betas=(0.9, 0.99), fused=True)
+
+
+def _apply(optimizer: Adam, rate: float, loss: Tensor, group: Group) -> None:
+    for part in optimizer.param_groups:
+        part["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    group.average_gradients(p for part in optimizer.param_groups for p in part["params"])
+    optimizer.step()
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the processor has bf16 matrix instructions, so that autocast is faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    features: dict[str, Any] = dict(torch.cpu.get_capabilities())
+    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
