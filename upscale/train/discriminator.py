@@ -1,0 +1,41 @@
+"""The generator's opponent in training: which patches are real?"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+
+class PatchDiscriminator(nn.Module):
+    """A logit for each 8×8 cell of a picture, high where it looks real (PatchGAN, Isola et al. 2017).
+
+    Every convolution is spectrally normalised (Miyato et al. 2018): its kernel, as a matrix of outputs
+    by everything else, has the largest singular value 1, so the logits change no faster than the picture
+    does by much, and the generator gets a gradient that tells the way. The estimate is refined at every
+    forward pass in training mode and is part of the state dict.
+
+    Args:
+        channels: of the first layer. 24 cost 84 million multiplications for 128×128 pixels.
+    """
+
+    def __init__(self, channels: int = 24) -> None:
+        super().__init__()
+        c = channels
+        halving = [nn.Conv2d(i, o, 4, 2, 1) for i, o in ((2, c), (c, 2 * c), (2 * c, 4 * c))]
+        level = [nn.Conv2d(4 * c, o, 3, 1, 1) for o in (4 * c, 4 * c, 1)]
+        self.convs = nn.ModuleList(spectral_norm(conv) for conv in (*halving, *level))
+        blur = torch.tensor([1.0, 2.0, 1.0])
+        high_pass = -torch.outer(blur, blur) / 16
+        high_pass[1, 1] += 1
+        self.register_buffer("high_pass", high_pass[None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 1, H, W) luma in 0…1, H and W multiples of 8 → (N, 1, H/8, W/8) logits."""
+        # Detail is a few percent of the range: layers that cannot amplify would hardly see it.
+        detail = F.conv2d(F.pad(x, (1, 1, 1, 1), "replicate"), self.get_buffer("high_pass"))
+        y = torch.cat([2 * x - 1, 8 * detail], dim=1)
+        for conv in list(self.convs)[:-1]:
+            y = F.leaky_relu(conv(y), 0.2)
+        return torch.as_tensor(self.convs[-1](y))

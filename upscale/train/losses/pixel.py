@@ -1,0 +1,36 @@
+"""The local constraint: every pixel near the true one."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from upscale.errors import TrainError
+
+KINDS = ("charbonnier", "l1", "mse", "psnr")
+
+
+def pixel_loss(kind: str, output: Tensor, truth: Tensor) -> Tensor:
+    """Distance from the true picture.
+
+    Args:
+        kind: "charbonnier", L1 with a rounded tip (Lai et al. 2017, LapSRN); "l1"; "mse"; or "psnr",
+            minus the mean PSNR of the crops up to a factor (Chen et al. 2021, HINet).
+        output, truth: (N, 1, H, W), luma in 0…1.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        TrainError: unknown kind.
+    """
+    if kind == "charbonnier":
+        return torch.sqrt((output - truth).square() + 1e-6).mean()
+    if kind == "l1":
+        return F.l1_loss(output, truth)
+    if kind == "mse":
+        return F.mse_loss(output, truth)
+    if kind == "psnr":
+        return torch.log((output - truth).square().mean((1, 2, 3)) + 1e-6).mean()
+    raise TrainError(f"unknown pixel loss {kind!r}: one of {', '.join(KINDS)}")
