@@ -77,7 +77,7 @@ class Group:
         with _peers():
             dist.all_reduce(flat)
         flat /= self.world
-        parts = flat.split([g.numel() for g in gradients])
+        parts = torch.split(flat, [g.numel() for g in gradients])
         torch._foreach_copy_(gradients, [f.view_as(g) for f, g in zip(parts, gradients, strict=True)])
 
     def average(self, values: Mapping[str, float]) -> dict[str, float]:
