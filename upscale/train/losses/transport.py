@@ -10,7 +10,7 @@ from torch import Tensor
 _FLOOR = (1 / 255) ** 2
 
 
-def transport_loss(output: Tensor, truth: Tensor, *, projections: int = 16, stride: int = 3) -> Tensor:
+def transport_loss(output: Tensor, truth: Tensor, *, projections: int = 16, stride: int = 5) -> Tensor:
     """Sliced Wasserstein distance between the high-pass patches of two batches.
 
     Where a pixel loss asks each pixel for the mean of all that may lie there, which is blur, this asks
