@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from upscale.errors import TrainError
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 #: After this the others are taken for lost. Longer than the leader takes to validate.
@@ -45,17 +44,9 @@ class Group:
     _slow: Any = None
 
     @property
-    def leader(self) -> bool:
+    def writes(self) -> bool:
         """Whether this process is the one that writes."""
         return self.rank == 0
-
-    def device(self) -> torch.device:
-        """The GPU of this process where there is one, else the CPU."""
-        import torch
-
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
-        return torch.device("cuda", self.local_rank % torch.cuda.device_count())
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its mean over all processes, in one exchange.
@@ -80,7 +71,7 @@ class Group:
         parts = torch.split(flat, [g.numel() for g in gradients])
         torch._foreach_copy_(gradients, [f.view_as(g) for f, g in zip(parts, gradients, strict=True)])
 
-    def average(self, values: Mapping[str, float]) -> dict[str, float]:
+    def mean(self, values: Mapping[str, float]) -> dict[str, float]:
         """The mean over all processes of each of `values`, which have the same keys everywhere.
 
         Raises:
@@ -102,7 +93,7 @@ class Group:
         Raises:
             TrainError: another process was lost.
         """
-        return flag if self.world == 1 else self.average({"flag": float(flag)})["flag"] > 0
+        return flag if self.world == 1 else self.mean({"flag": float(flag)})["flag"] > 0
 
     def wait(self) -> None:
         """Go on when every process has come here; the leader may take hours.
@@ -152,7 +143,7 @@ def launched() -> tuple[int, int, int]:
 
 
 @contextlib.contextmanager
-def context() -> Iterator[Group]:
+def joined() -> Iterator[Group]:
     """Join the other processes if a launcher such as torchrun started this one, and leave at the end.
 
     Raises:
