@@ -36,6 +36,7 @@ class Start(Event):
         frames: how many frames are expected, 0 when the container does not say.
         duration: seconds of video expected, or None.
         model: name of the network or resampler.
+        strength: `Options.strength`.
         backend: the runtime, for people.
         encoder: FFmpeg name of the encoder.
         pix_fmt: output pixel format.
@@ -48,6 +49,7 @@ class Start(Event):
     frames: int
     duration: float | None
     model: str
+    strength: float | None = None
     backend: str
     encoder: str
     pix_fmt: str
@@ -102,7 +104,7 @@ class Result(Event):
         decode_errors, corrupt_frames: packets that did not decode, frames the decoder had to patch.
         adjusted_timestamps: frames whose timestamp was missing or went backwards and was replaced.
         damage: what was wrong with the input, in words; empty if nothing was.
-        model, backend: what upscaled it.
+        model, strength, backend: what upscaled it.
         warnings: all messages of the `Warned` events.
     """
 
@@ -123,6 +125,7 @@ class Result(Event):
     adjusted_timestamps: int
     damage: tuple[str, ...] = ()
     model: str
+    strength: float | None = None
     backend: str
     warnings: tuple[str, ...] = ()
 

@@ -33,6 +33,8 @@ class Options:
         keep_interlaced: refuse interlaced sources instead of deinterlacing them.
         model: name of a bundled model, one of `RESAMPLERS`, or a path to a weights file;
             None is the default of `weights/models.json`.
+        strength: 0…1, how far to go from the fidelity model (0) to the GAN model (1) of a pair, by
+            interpolating their weights; None is `model` as it is.
         backend: name in `upscale.backends.NAMES`, or "auto".
         device: "cpu", "cuda", "mps", … for backends that can choose; None lets them.
         threads: threads of the network's runtime; None lets the backend choose.
@@ -57,6 +59,7 @@ class Options:
     subtitles: bool = True
     keep_interlaced: bool = False
     model: str | None = None
+    strength: float | None = None
     backend: str = "auto"
     device: str | None = None
     threads: int | None = None

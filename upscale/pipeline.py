@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from upscale import naming
-from upscale.errors import UpscaleError
+from upscale.errors import UpscaleError, UsageError
 from upscale.events import OnEvent, Progress, Result, Start, Warned, ignore
 from upscale.options import RESAMPLERS, Options
 from upscale.ordered import OrderedMap, interruptible
@@ -79,7 +79,7 @@ class _Job:
         from upscale.sizing import target_size
 
         check_output(self.input, self.output, self.options.overwrite)
-        model = _find_model(self.options.model)
+        model = find_model(self.options)
         with ExitStack() as stack:
             source = self._open_source(stack)
             video = source.info.video
@@ -145,6 +145,7 @@ class _Job:
                 frames=source.estimated_frames,
                 duration=source.clip_duration,
                 model=names[0],
+                strength=self.options.strength,
                 backend=names[1],
                 encoder=plan.encoder.codec,
                 pix_fmt=plan.encoder.pix_fmt,
@@ -208,6 +209,7 @@ class _Job:
             adjusted_timestamps=stats.adjusted_timestamps + report.adjusted_timestamps,
             damage=damage,
             model=names[0],
+            strength=self.options.strength,
             backend=names[1],
             warnings=tuple(self.warnings),
         )
@@ -307,13 +309,19 @@ class _Loop:
             self.busy[stage] += time.perf_counter() - before
 
 
-def _find_model(name: str | None) -> ModelFiles | str:
-    """The weights files, or the resampler's name."""
-    if name in RESAMPLERS:
-        return str(name)
-    from upscale.model.weights import find_model
+def find_model(options: Options) -> ModelFiles | str:
+    """The weights files of a job, or the resampler's name.
 
-    return find_model(name)
+    Raises:
+        UsageError, ModelError: as `upscale.model.weights.find_model`, or a resampler with a strength.
+    """
+    if options.model in RESAMPLERS:
+        if options.strength is not None:
+            raise UsageError(f"{options.model} has no weights to blend: leave the strength out")
+        return str(options.model)
+    from upscale.model import weights
+
+    return weights.find_model(options.model, options.strength)
 
 
 def _load_backend(model: ModelFiles | str, options: Options, height: int, width: int) -> Backend | None:

@@ -10,9 +10,11 @@ import numpy as np
 
 from upscale.backends.base import Closing, Luma
 from upscale.backends.luma import Floats, to_codes, to_network
+from upscale.backends.onnx_blend import blend_onnx
 from upscale.backends.onnx_file import read_onnx
 from upscale.backends.threads import plan_threads
 from upscale.errors import BackendError, ModelError
+from upscale.model.blend import blended
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -43,6 +45,7 @@ class OnnxBackend(Closing):
         self,
         path: Path,
         *,
+        data: bytes | None = None,
         multiple: int | None = None,
         device: str | None = None,
         threads: int | None = None,
@@ -50,6 +53,7 @@ class OnnxBackend(Closing):
         """Load `path` and run it once on 16×16 pixels.
 
         Args:
+            data: what to load instead of the file's bytes, already checked; errors name `path`.
             multiple: what the network needs both sides to be a multiple of; None finds out.
             device: one of `PROVIDERS`; None is the CPU.
             threads: processor threads in all; None is every core.
@@ -58,7 +62,8 @@ class OnnxBackend(Closing):
             BackendError: no such device here.
             ModelError: the file is damaged or unsafe, or is not a ×2 luma network.
         """
-        data = read_onnx(path)
+        if data is None:
+            data = read_onnx(path)
         plan = plan_threads(threads)
         self.workers = plan.workers
         self._path = path
@@ -158,12 +163,14 @@ def load(model: ModelFiles, *, device: str | None = None, threads: int | None = 
 
     Raises:
         BackendError: onnxruntime is not installed, or has no such device.
+        UsageError: the partner that it is to be blended with is another network.
         ModelError: the model has no ONNX file, or a damaged one.
     """
     if model.onnx is None:
         raise ModelError("the onnx backend needs an .onnx file", path=model.name)
     multiple = model.config.unshuffle if model.config else None
-    return OnnxBackend(model.onnx, multiple=multiple, device=device, threads=threads)
+    data = blended(model, "onnx", blend_onnx, read_onnx)
+    return OnnxBackend(model.onnx, data=data, multiple=multiple, device=device, threads=threads)
 
 
 def _session(data: bytes, device: str | None, threads: int) -> onnxruntime.InferenceSession:

@@ -1,4 +1,4 @@
-"""Checks of an ONNX file before any runtime parses it, without the onnx package."""
+"""Reads an ONNX file and checks it before any runtime parses it, without the onnx package."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _has_external_data(data: memoryview, message: str, depth: int) -> bool:
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deeply")
     children = _MESSAGES[message]
-    for field, value in _fields(data):
+    for field, value in fields(data):
         if message == "tensor" and field in (_TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION) and value != 0:
             return True
         child = children.get(field)
@@ -62,8 +62,15 @@ def _has_external_data(data: memoryview, message: str, depth: int) -> bool:
     return False
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """(field number, integer or bytes) of each field of one protobuf message."""
+def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """(field number, integer or bytes) of each field of one protobuf message.
+
+    Bytes are views into `data`, so what is written to them is written to the file. Fields of fixed width
+    (float, double) give 0.
+
+    Raises:
+        ValueError, IndexError: not protobuf, or cut short.
+    """
     at, end = 0, len(data)
     while at < end:
         key, at = _varint(data, at)

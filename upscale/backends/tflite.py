@@ -13,8 +13,10 @@ import numpy as np
 
 from upscale.backends.base import Closing, Luma
 from upscale.backends.luma import Floats, to_codes, to_network
+from upscale.backends.tflite_blend import blend_tflite
 from upscale.backends.threads import plan_threads
 from upscale.errors import BackendError, ModelError
+from upscale.model.blend import blended
 
 if TYPE_CHECKING:
     from upscale.model.weights import ModelFiles
@@ -34,6 +36,7 @@ class TfliteBackend(Closing):
         self,
         path: Path,
         *,
+        data: bytes | None = None,
         multiple: int | None = None,
         device: str | None = None,
         threads: int | None = None,
@@ -41,6 +44,7 @@ class TfliteBackend(Closing):
         """Load `path` and run it once.
 
         Args:
+            data: what to load instead of the file's bytes; errors name `path`.
             multiple: what the network needs both sides to be a multiple of; None finds out.
             device: "cpu" or None.
             threads: processor threads in all; None is every core.
@@ -58,7 +62,7 @@ class TfliteBackend(Closing):
         self._threads = plan.per_call
         self._path = path
         try:
-            self._content = path.read_bytes()
+            self._content = path.read_bytes() if data is None else data
         except OSError as e:
             raise ModelError(e.strerror or str(e), path=str(path)) from e
         # Interpreters keep state, so a call takes one for itself; the last one used is warmest.
@@ -167,13 +171,15 @@ def load(model: ModelFiles, *, device: str | None = None, threads: int | None = 
 
     Raises:
         BackendError: LiteRT is not installed, or `device` is not the CPU.
+        UsageError: the partner that it is to be blended with is another network.
         ModelError: the model has no TFLite file, or a damaged one.
     """
     path = model.tflite or model.tflite_int8
     if path is None:
         raise ModelError("the tflite backend needs a .tflite file", path=model.name)
     multiple = model.config.unshuffle if model.config else None
-    return TfliteBackend(path, multiple=multiple, device=device, threads=threads)
+    data = blended(model, "tflite" if model.tflite else "tflite_int8", blend_tflite)
+    return TfliteBackend(path, data=data, multiple=multiple, device=device, threads=threads)
 
 
 def _runtime() -> tuple[Any, str]:

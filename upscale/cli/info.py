@@ -55,7 +55,7 @@ def _model(name: str) -> tuple[dict[str, Any], str]:
 
     model = find_model(name)
     files = {kind: str(path) for kind in KINDS if (path := model.path(kind)) is not None}
-    facts: dict[str, Any] = {"model": model.name}
+    facts: dict[str, Any] = {"model": model.name, "fidelity": model.fidelity}
     lines = [f"{clean(model.name)}"]
     if model.config is not None:
         costs = complexity(model.config)
@@ -79,6 +79,8 @@ def _model(name: str) -> tuple[dict[str, Any], str]:
             f"{frame / 1e9:.2f} G per 1280x720 frame",
             f"  receptive field   {costs.receptive_field}x{costs.receptive_field} input pixels",
         ]
+    if model.fidelity is not None:
+        lines.append(f"  strength          0 ({clean(model.fidelity)}) to 1 (this one, the default)")
     facts["files"] = {kind: {"path": path, "bytes": os.path.getsize(path)} for kind, path in files.items()}
     lines += _file_lines(model, files)
     return facts, "\n".join(lines)

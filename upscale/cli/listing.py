@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from upscale.cli.text import clean
 from upscale.options import RESAMPLERS
@@ -27,7 +28,7 @@ def _models() -> list[str]:
     from upscale.model.weights import bundled
 
     try:
-        models = {name: str(entry.get("summary", "")) for name, entry in bundled().items()}
+        models = {name: _model(entry) for name, entry in bundled().items()}
     except ModelError as error:
         return [str(error), *RESAMPLERS]
     width = max(map(len, [*models, *RESAMPLERS]))
@@ -36,6 +37,11 @@ def _models() -> list[str]:
         for n, (name, summary) in enumerate(models.items())
     ]
     return lines + [f"{name:{width}}  swscale, no network: the baseline" for name in RESAMPLERS]
+
+
+def _model(entry: dict[str, Any]) -> str:
+    summary, partner = entry.get("summary", ""), entry.get("fidelity")
+    return f"{summary}; --strength blends it with {partner}" if partner else str(summary)
 
 
 def _backends() -> list[str]:

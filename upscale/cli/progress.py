@@ -111,7 +111,8 @@ class _Lines:
         if self._verbose:
             w, h = event.source_size
             out_w, out_h = event.size
-            what = f"{w}x{h} to {out_w}x{out_h} with {event.model} on {event.backend}"
+            model = event.model if event.strength is None else f"{event.model} at strength {event.strength:g}"
+            what = f"{w}x{h} to {out_w}x{out_h} with {model} on {event.backend}"
             say(f"{what}, then {event.encoder} {event.pix_fmt}, into {event.output}", event.input)
 
 

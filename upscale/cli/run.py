@@ -114,6 +114,8 @@ network_options = _stack(
         "--threads", type=click.IntRange(1), metavar="N", help="Threads of the network [all cores]."
     ),
 )
+_strength = click.option("--strength", type=float, metavar="0-1",
+                         help="From the fidelity model (0) to the GAN model (1) [1].")  # fmt: skip
 _files = _stack(
     click.option("-o", "--output", "named", metavar="OUT", help="Output, instead of the second argument."),
     click.option("-y", "--overwrite", "yes", is_flag=True, help="Replace what exists."),
@@ -144,6 +146,7 @@ _talk = _stack(
 @encoding_options
 @_part
 @network_options
+@_strength
 @_files
 @_talk
 def run(input: str, output: str | None, named: str | None, **given: Any) -> int:

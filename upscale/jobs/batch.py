@@ -13,7 +13,7 @@ from upscale import naming
 from upscale.errors import LargeEnough, NoVideo, OutputError, UpscaleError, UsageError
 from upscale.events import BatchResult, BatchStart, Failed, OnEvent, Result, Skipped, ignore
 from upscale.options import Options
-from upscale.pipeline import upscale_file
+from upscale.pipeline import find_model, upscale_file
 
 
 def upscale_directory(
@@ -35,7 +35,9 @@ def upscale_directory(
             the end with the `BatchResult`.
 
     Raises:
-        UsageError: input is no directory, or output is one and the same, or a file.
+        UsageError: input is no directory, or output is one and the same, or a file; no such model or
+            strength.
+        ModelError: the weights are damaged.
         OutputError: the output directory cannot be made.
         KeyboardInterrupt: handed on; finished files stay.
     """
@@ -49,6 +51,7 @@ def upscale_directory(
         raise UsageError("the input is a directory, so the output must be one", path=str(target))
     if target.exists() and target.samefile(root):
         raise UsageError("input and output are the same directory", path=input)
+    find_model(options)  # what would fail for every file is said once
 
     found = sorted(_videos(root, target.resolve(), options.recursive))
     on_event(BatchStart(input=input, output=str(target), files=len(found)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,9 @@ class ModelFiles:
     Attributes:
         config: the generator's shape, None for a foreign ONNX or TFLite file that does not say.
         sha256: of each present file, by kind.
+        fidelity: name or path of the fidelity model that a GAN model can be blended with, or None.
+        strength: what was asked for, 0 (the fidelity model) … 1 (the GAN model); None was not asked for.
+        partner: the fidelity model, if the weights are to be blended with its own: 0 < strength < 1.
     """
 
     name: str
@@ -43,6 +46,9 @@ class ModelFiles:
     tflite: Path | None = None
     tflite_int8: Path | None = None
     sha256: dict[str, str] = field(default_factory=dict)
+    fidelity: str | None = None
+    strength: float | None = None
+    partner: ModelFiles | None = None
 
     def path(self, kind: str) -> Path | None:
         """The file of one of `KINDS`."""
@@ -59,7 +65,10 @@ def weights_folder() -> Path:
 
 
 def bundled() -> dict[str, dict[str, Any]]:
-    """`models.json`: {name: {"summary", "config", "files": {kind: {"name", "sha256"}}}}, the default first.
+    """`models.json`, the default model first.
+
+    {name: {"summary", "config", "files": {kind: {"name", "sha256"}}}}; a GAN model's "fidelity" names the
+    model of the same shape that `--strength` blends it with.
 
     Raises:
         ModelError: the package was installed without its weights.
@@ -73,13 +82,48 @@ def bundled() -> dict[str, dict[str, Any]]:
     return models
 
 
-def find_model(name_or_path: str | None = None) -> ModelFiles:
+def find_model(name_or_path: str | None = None, strength: float | None = None) -> ModelFiles:
     """A bundled model by name (None is the default one), or a user's weights file by path.
 
+    Args:
+        strength: 0…1, from the fidelity model to the GAN model of a pair (`upscale.model.blend`). A bundled
+            model's partner is named in `models.json`; that of a file NAME.onnx is NAME_fidelity.onnx beside
+            it, that of NAME_int8.tflite NAME_fidelity_int8.tflite. None is the model itself.
+
     Raises:
-        UsageError: no such name or file, or a pickle.
+        UsageError: no such name or file, or a pickle; strength outside 0…1, without a partner, or with one
+            of another shape.
         ModelError: damaged, altered, too large, or refers to data outside itself.
     """
+    model = _find(name_or_path)
+    return model if strength is None else _with_strength(model, strength)
+
+
+def _with_strength(model: ModelFiles, strength: float) -> ModelFiles:
+    if not 0 <= strength <= 1:
+        raise UsageError(f"the strength must be from 0 to 1, not {strength:g}")
+    if model.fidelity is None:
+        raise UsageError(
+            "a strength needs a pair of models to blend, and this one has no fidelity model beside it",
+            path=model.name,
+        )
+    partner = _find(model.fidelity)
+    if model.config != partner.config:
+        raise UsageError(f"cannot be blended with {model.fidelity}: another shape", path=model.name)
+    common: dict[str, Any] = {kind: model.path(kind) if partner.path(kind) else None for kind in KINDS}
+    hashes = {kind: digest for kind, digest in model.sha256.items() if common[kind]}
+    if not hashes:
+        raise UsageError(f"cannot be blended with {model.fidelity}: no files of one kind", path=model.name)
+    # The ends are files of their own, so that they stay exact.
+    if strength == 0:
+        ends: dict[str, Any] = {kind: partner.path(kind) for kind in KINDS}
+        return replace(model, **ends, sha256=partner.sha256, strength=0.0)
+    if strength == 1:
+        return replace(model, strength=1.0)
+    return replace(model, **common, sha256=hashes, strength=strength, partner=partner)
+
+
+def _find(name_or_path: str | None) -> ModelFiles:
     models = bundled()
     if name_or_path is None:
         name_or_path = next(iter(models))
@@ -100,7 +144,7 @@ def find_model(name_or_path: str | None = None) -> ModelFiles:
 
 def _bundled_model(name: str, entry: dict[str, Any]) -> ModelFiles:
     folder = weights_folder()
-    paths: dict[str, Path] = {}
+    paths: dict[str, Any] = {}
     hashes: dict[str, str] = {}
     for kind, file in entry["files"].items():
         path = folder / file["name"]
@@ -108,20 +152,37 @@ def _bundled_model(name: str, entry: dict[str, Any]) -> ModelFiles:
         if hashes[kind] != file["sha256"]:
             raise ModelError("not the file that was released: its SHA-256 differs", path=str(path))
         paths[kind] = path
-    return ModelFiles(name, GeneratorConfig.from_json(json.dumps(entry["config"])), sha256=hashes, **paths)
+    config = GeneratorConfig.from_json(json.dumps(entry["config"]))
+    return ModelFiles(name, config, sha256=hashes, fidelity=entry.get("fidelity"), **paths)
 
 
 def _user_model(path: Path) -> ModelFiles:
     suffix = path.suffix.lower()
     digest = file_hash(path)
+    partner = _partner_path(path)
+    fidelity = str(partner) if partner else None
     if suffix == ".safetensors":
         config, _ = read_header(path)
-        return ModelFiles(path.stem, config, safetensors=path, sha256={"safetensors": digest})
+        return ModelFiles(
+            path.stem, config, safetensors=path, sha256={"safetensors": digest}, fidelity=fidelity
+        )
     if suffix == ".onnx":
-        return ModelFiles(path.stem, None, onnx=path, sha256={"onnx": digest})
+        return ModelFiles(path.stem, None, onnx=path, sha256={"onnx": digest}, fidelity=fidelity)
     if suffix == ".tflite":
-        return ModelFiles(path.stem, None, tflite=path, sha256={"tflite": digest})
+        return ModelFiles(path.stem, None, tflite=path, sha256={"tflite": digest}, fidelity=fidelity)
     raise UsageError("not a weights file: .safetensors, .onnx or .tflite", path=str(path))
+
+
+def _partner_path(path: Path) -> Path | None:
+    """The file of the same kind of the fidelity model, as `upscale train` names it, if it is there."""
+    if path.resolve().parent == weights_folder().resolve():
+        for entry in bundled().values():
+            for kind, file in entry["files"].items():
+                if file["name"] == path.name and "fidelity" in entry:
+                    return path.with_name(bundled()[entry["fidelity"]]["files"][kind]["name"])
+    int8 = "_int8" if path.stem.endswith("_int8") else ""
+    partner = path.with_name(f"{path.stem.removesuffix(int8)}_fidelity{int8}{path.suffix}")
+    return partner if partner.is_file() else None
 
 
 def file_hash(path: Path) -> str:
@@ -158,22 +219,25 @@ def read_header(path: Path) -> tuple[GeneratorConfig, dict[str, str]]:
 
 
 def load_generator(files: ModelFiles) -> Generator:
-    """The folded network in eval mode, on the CPU, float32.
+    """The folded network in eval mode, on the CPU, float32; blended if `files` has a partner.
 
     Raises:
+        UsageError: the partner is another network.
         ModelError: no safetensors file, damaged, of another shape, or not finite.
     """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load
 
+    from upscale.model.blend import blend_safetensors, blended
     from upscale.model.generator import Generator
 
     path = files.safetensors
     if path is None or files.config is None:
         raise ModelError("the torch backend needs a .safetensors file", path=files.name)
+    content = blended(files, "safetensors", blend_safetensors)
     try:
-        tensors = load(path.read_bytes())
+        tensors = load(path.read_bytes() if content is None else content)
     except (SafetensorError, OSError) as e:
         raise ModelError(f"damaged weights file: {e}", path=str(path)) from e
     network = Generator(files.config)
