@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING
 
 from upscale.errors import TrainError, UsageError
 from upscale.train.config import TrainConfig
+from upscale.train.files import write_whole
+from upscale.train.recipe import to_toml
 
 if TYPE_CHECKING:
+    from upscale.train.distributed import Group
     from upscale.train.export import Exported
     from upscale.train.loop import Hooks
 
+OnSource = Callable[[int, int, str, str | None], None]
+
 #: Name of the model that comes near the truth, beside the one with an adversary.
 PARTNER = "_fidelity"
+#: The settings of a run, in its folder.
+RECIPE = "recipe.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +56,7 @@ class TrainJob:
 
 def train(
     job: TrainJob,
-    on_source: Callable[[int, int, str, str | None], None] = lambda done, total, name, error: None,
+    on_source: OnSource = lambda done, total, name, error: None,
     hooks: Hooks | None = None,
 ) -> list[Exported]:
     """Make crops, train all stages, export.
@@ -64,35 +71,66 @@ def train(
     Raises:
         UsageError: no such folder, or a run is there already and `resume` is False.
         TrainError: too little material, a missing package, or the training failed.
-
+        Interrupted: the user stopped it.
     """
     run = job.run_folder
     _check_places(job)
     try:
-        from upscale.train import dataset, loop
-        from upscale.train.export import export
+        from upscale.train import distributed, loop
     except ImportError as e:
         raise TrainError(f"training needs {e.name}: pip install 'upscale[train]'") from e
     loop.check(job.config, job.teacher is not None)
     crops = job.crops or run / "crops"
-    if int(os.environ.get("RANK", "0")) == 0:
+    with distributed.joined() as group:
+        best = _train(job, crops, group, on_source, hooks or loop.Hooks())
+        return _export(job, crops, best) if group.writes else []
+
+
+def _train(job: TrainJob, crops: Path, group: Group, on_source: OnSource, hooks: Hooks) -> list[Path]:
+    """Crops and all stages; in a run of several processes the first one makes the crops and writes."""
+    from upscale.train import dataset, loop
+    from upscale.train.record import Recorder
+
+    if group.writes:
+        if job.resume and (job.run_folder / loop.LAST).exists():
+            loop.check_resume(job.run_folder, job.config)
+        write_whole(job.run_folder / RECIPE, to_toml(job.config))
         dataset.build(job.folder, crops, job.config.seed, on_source)
-    best = loop.train_stages(
-        crops,
-        run,
-        job.config,
-        resume=job.resume,
-        start_from=job.start_from,
-        teacher=job.teacher,
-        hooks=hooks,
-    )
-    if int(os.environ.get("RANK", "0")) != 0:
-        return []
-    exported = [export(best[-1], job.output, crops)]
+    group.wait()
+    recorder = None
+    if group.writes:
+        clips = dataset.load(crops).clips
+        recorder = Recorder(job.run_folder, job.config, clips, resume=job.resume)
+        hooks = recorder.hooks(hooks)
+    try:
+        return loop.train_stages(
+            crops,
+            job.run_folder,
+            job.config,
+            resume=job.resume,
+            start_from=job.start_from,
+            teacher=job.teacher,
+            hooks=hooks,
+            group=group,
+        )
+    finally:
+        if recorder is not None:
+            recorder.close()
+
+
+def _export(job: TrainJob, crops: Path, best: list[Path]) -> list[Exported]:
+    """The last stage's best checkpoint, and the last without an adversary if that is another one."""
+    from upscale.train.card import write_card
+    from upscale.train.export import export
+
+    chosen = [(best[-1], job.output)]
     plain = [b for b, s in zip(best, job.config.stages, strict=True) if not s.has_adversary]
     if plain and job.config.stages[-1].has_adversary:
-        partner = job.output.with_name(job.output.name + PARTNER)
-        exported.append(export(plain[-1], partner, crops))
+        chosen.append((plain[-1], job.output.with_name(job.output.name + PARTNER)))
+    exported = []
+    for checkpoint, prefix in chosen:
+        exported.append(export(checkpoint, prefix, crops))
+        write_card(prefix.with_name(prefix.name + ".md"), exported[-1], job, crops)
     return exported
 
 

@@ -6,18 +6,19 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from upscale.errors import TrainError
+from upscale.errors import Interrupted, TrainError
 from upscale.model.config import GeneratorConfig
 from upscale.train import checkpoint, dataset
 from upscale.train.batches import Sampler, prefetch
 from upscale.train.config import ADVERSARIAL_KINDS, PIXEL_KINDS, Stage, TrainConfig
-from upscale.train.distributed import Group, joined
+from upscale.train.distributed import Group
 from upscale.train.reparam import TrainableGenerator
 from upscale.train.step import StageTrainer, multiplies_bf16
 from upscale.train.validate import Scores, Validator
@@ -55,10 +56,13 @@ class Hooks:
     Attributes:
         progress: every `REPORT_EVERY` steps and after every validation.
         validated: after a validation, with the averaged network; for pictures of it.
+        stopping: a context around all steps, in every process; what it gives says after each step
+            whether the user wants to stop.
     """
 
     progress: Callable[[Progress], None] = lambda progress: None
     validated: Callable[[Progress, TrainableGenerator], None] = lambda progress, network: None
+    stopping: Callable[[], AbstractContextManager[Callable[[], bool]]] = lambda: nullcontext(lambda: False)
 
 
 @dataclass(slots=True)
@@ -73,7 +77,7 @@ class _Run:
     bf16: bool
     material: dataset.Material
     validator: Validator | None
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any]
 
 
 def best_file(run: Path, number: int, stage: Stage) -> Path:
@@ -90,6 +94,7 @@ def train_stages(
     start_from: Path | None = None,
     teacher: Path | None = None,
     hooks: Hooks | None = None,
+    group: Group | None = None,
 ) -> list[Path]:
     """Run all stages and keep each one's best averaged weights by held-out score.
 
@@ -99,35 +104,30 @@ def train_stages(
         resume: go on from `last.safetensors` where it exists; other settings are an error.
         start_from: checkpoint whose averaged weights are the initial ones.
         teacher: checkpoint of a larger network for stages with a "distill" loss.
+        group: the processes of the run; None is this one alone.
 
     Returns:
         The best checkpoint of every stage.
 
     Raises:
         TrainError: the settings are impossible, differ from the checkpoint's, or a loss is not finite.
+        Interrupted: the user stopped it; `last.safetensors` was saved.
     """
     check(config, teacher is not None)
     run.mkdir(parents=True, exist_ok=True)
     if config.threads:
         torch.set_num_threads(config.threads)
-    with joined() as group:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        bf16 = config.bf16 if config.bf16 is not None else multiplies_bf16(device)
-        material = dataset.load(cache)
-        validator = Validator(material.clips, device) if group.writes else None
-        state = _Run(config, run, hooks or Hooks(), group, device, bf16, material, validator)
-        guide = load_network(teacher) if teacher else None
-        last = run / LAST
-        first, trainer = 1, None
-        if resume and last.exists():
-            state.facts = checkpoint.read_facts(last)
-            _same_run(state.facts["config"], config)
-            first = int(state.facts["stage"])
-            trainer = _trainer(state, config.stages[first - 1], _fresh(config), guide)
-            checkpoint.load(last, trainer.modules(), trainer.optimizers())
-        else:
-            state.facts = {"config": asdict(config), "seconds": 0.0, "history": []}
-        best = [best_file(run, n, s) for n, s in enumerate(config.stages, 1)]
+    group, hooks = group or Group(), hooks or Hooks()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    bf16 = config.bf16 if config.bf16 is not None else multiplies_bf16(device)
+    material = dataset.load(cache)
+    validator = Validator(material.clips, device) if group.writes else None
+    facts = {"config": asdict(config), "seconds": 0.0, "history": []}
+    state = _Run(config, run, hooks, group, device, bf16, material, validator, facts)
+    guide = load_network(teacher) if teacher else None
+    first, trainer = _resumed(state, guide) if resume and (run / LAST).exists() else (1, None)
+    best = [best_file(run, n, s) for n, s in enumerate(config.stages, 1)]
+    with hooks.stopping() as stop_asked:
         for number, stage in enumerate(config.stages, 1):
             if number < first:
                 continue
@@ -138,9 +138,9 @@ def train_stages(
                     checkpoint.load(origin, {"ema": network})
                 trainer = _trainer(state, stage, network, guide)
                 state.facts |= {"stage": number, "step": 0, "best": -math.inf, "scores": None}
-            _run_stage(state, number, trainer)
+            _run_stage(state, number, trainer, stop_asked)
             trainer = None
-        return best
+    return best
 
 
 def check(config: TrainConfig, has_teacher: bool = False) -> None:
@@ -195,16 +195,34 @@ def _trainer(
     )
 
 
-def _same_run(saved: dict[str, Any], config: TrainConfig) -> None:
+def _resumed(state: _Run, guide: TrainableGenerator | None) -> tuple[int, StageTrainer]:
+    """Number of the stage that `last.safetensors` is in, and its trainer as it was."""
+    state.facts = check_resume(state.folder, state.config)
+    number = int(state.facts["stage"])
+    trainer = _trainer(state, state.config.stages[number - 1], _fresh(state.config), guide)
+    checkpoint.load(state.folder / LAST, trainer.modules(), trainer.optimizers())
+    return number, trainer
+
+
+def check_resume(run: Path, config: TrainConfig) -> dict[str, Any]:
+    """The facts of the run's last checkpoint, if `config` can go on with it.
+
+    Raises:
+        TrainError: the checkpoint is damaged or was made with other settings.
+    """
+    facts = checkpoint.read_facts(run / LAST)
     # Threads and the length of the intervals may change on another machine; the rest is the run.
     free = {"threads", "validate_every", "checkpoint_every"}
     wanted = json.loads(json.dumps(asdict(config)))
-    other = [k for k, v in wanted.items() if k not in free and saved.get(k) != v]
+    other = [k for k, v in wanted.items() if k not in free and facts["config"].get(k) != v]
     if other:
         raise TrainError(f"cannot resume: the checkpoint was made with another {', '.join(other)}")
+    return facts
 
 
-def _run_stage(state: _Run, number: int, trainer: StageTrainer) -> None:
+def _run_stage(
+    state: _Run, number: int, trainer: StageTrainer, stop_asked: Callable[[], bool] = lambda: False
+) -> None:
     config, stage, facts = state.config, trainer.stage, state.facts
     sampler = Sampler(
         seed=config.seed + 1000 * number,
@@ -235,8 +253,13 @@ def _run_stage(state: _Run, number: int, trainer: StageTrainer) -> None:
             )
             _report(state, trainer, report, validating)
             sums, count, since = {}, 0, time.perf_counter()
-        if state.group.writes and (finished or step % config.checkpoint_every == 0):
+        stopping = state.group.any(stop_asked())
+        if state.group.writes and (finished or stopping or step % config.checkpoint_every == 0):
             checkpoint.save(state.folder / LAST, trainer.modules(), trainer.optimizers(), facts)
+        if stopping:
+            raise Interrupted(
+                f"stopped at step {step} of {stage.name}; the same command with --resume goes on"
+            )
     state.group.wait()
 
 
@@ -245,7 +268,7 @@ def _report(state: _Run, trainer: StageTrainer, report: Progress, validating: bo
         return
     if validating and state.validator is not None:
         scores = state.validator(trainer.ema)
-        report = Progress(*(getattr(report, f) for f in report.__slots__[:-1]), scores)
+        report = replace(report, scores=scores)
         _keep_if_best(state, trainer, report.number, scores)
     state.hooks.progress(report)
     if report.scores is not None:

@@ -31,13 +31,14 @@ class Sheet:
     ``NAME.npz``, from which a resumed run goes on.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, resume: bool = True) -> None:
         """
         Args:
-            path: the PNG; an existing sheet there is continued.
+            path: the PNG.
+            resume: whether an existing sheet there is continued.
         """
         self.path = path
-        self._rows = _read_rows(path.with_suffix(".npz"))
+        self._rows = _read_rows(path.with_suffix(".npz")) if resume else []
 
     def add_row(self, label: str, pictures: Sequence[Picture]) -> None:
         """Append (H, W) or (H, W, 3) uint8 `pictures` and write the PNG.
