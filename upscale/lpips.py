@@ -158,10 +158,10 @@ def yuv_to_rgb(y: Tensor, chroma: Tensor | None, *, clip: bool = False) -> Tenso
 
 def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                return dict(arrays)
-        with path.open("rb") as f:
+        with path.open("rb") as f:  # opened here: np.load leaves a damaged file open
+            if path.suffix == ".npz":
+                with np.load(f, allow_pickle=False) as arrays:
+                    return dict(arrays)
             return _flatten(_ArrayUnpickler(f).load())
     except Exception as e:  # a damaged zip or pickle raises almost anything
         raise ModelError("the weights of LPIPS cannot be read", path=str(path)) from e
