@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 import numpy.typing as npt
 
 from upscale.backends.base import Luma
+from upscale.compare.measures import Meter, Score, Truth
+from upscale.compare.methods import Method, Peer, Picture, picture_of
 from upscale.errors import MediaError
-from upscale.planes import gray_frame, plane_view
+from upscale.planes import gray_frame, plane_view, write_plane
 from upscale.quality import psnr, ssim
+
+if TYPE_CHECKING:
+    from av.video.reformatter import VideoReformatter
+
+__all__ = ["Score", "Upscaler", "bicubic", "lanczos", "score_clip", "score_clips", "score_set"]
 
 #: (H, W) luma and its largest code value → (2H, 2W) luma of the same type.
 Upscaler = Callable[[Luma, int], Luma]
+#: Called before each clip's turn of a method: clip, CRF, method.
+OnTurn = Callable[[str, float, str], None]
 
 #: Rec. 601 luma of 8-bit RGB, 16…235: what the literature's PSNR-Y is measured on.
 _Y601 = np.array([65.481, 128.553, 24.966]) / 255
 _PEAK16 = 65535
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Mean PSNR (dB) and SSIM of one picture or clip, on luma."""
-
-    name: str
-    psnr: float
-    ssim: float
 
 
 def score_set(folder: Path, upscale: Upscaler, border: int = 2) -> list[Score]:
@@ -66,48 +67,111 @@ def _picture_luma(path: Path) -> npt.NDArray[np.uint16]:
 def score_clip(
     clip: Path, upscalers: dict[str, Upscaler], *, crf: float = 23, frames: int = 60
 ) -> dict[str, Score]:
+    """PSNR and SSIM of one clip at one quality: see `score_clip_at`."""
+    return score_clip_at(clip, upscalers, crfs=(crf,), frames=frames)[crf]
+
+
+def score_clip_at(
+    clip: Path,
+    upscalers: dict[str, Upscaler],
+    *,
+    crfs: Sequence[float],
+    frames: int = 60,
+    meter: Meter | None = None,
+    on_turn: OnTurn = lambda clip, crf, name: None,
+) -> dict[float, dict[str, Score]]:
     """Halve a clip (swscale bicubic), compress it with libx264, upscale it, compare with the original.
 
+    Pictures in colour are the upscaler's luma with the compressed clip's chroma enlarged by lanczos, as
+    the pipeline writes them (a `Peer` of RGB makes its own colour), as BT.601 whatever the clip's tags.
+
     Args:
-        upscalers: by name; all see the same compressed frames.
+        upscalers: by name; all see the same compressed frames. A `Peer` of RGB gets RGB.
+        crfs: qualities of libx264, each a run of its own.
         frames: from the beginning of the clip.
+        meter: what to measure; PSNR and SSIM by default.
+
+    Returns:
+        By CRF, then by the upscaler's name.
     """
     truths = [_as_yuv420(f) for f in islice(_decode(clip), frames)]
-    sums = {name: np.zeros(2) for name in upscalers}
-    for truth, low in zip(truths, _compressed_halves(truths, crf), strict=True):
-        reference, luma = _luma(truth), _luma(low)
-        for name, upscale in upscalers.items():
-            output = upscale(luma, 255)
-            sums[name] += psnr(reference, output), ssim(reference, output)
-    return {n: Score(clip.name, *(float(v) for v in s / len(truths))) for n, s in sums.items()}
+    scores: dict[float, dict[str, Score]] = {}
+    with Truth([picture_of(f, tagged=False) for f in truths], meter or Meter()) as truth:
+        for crf in crfs:
+            lows = _compressed_halves(truths, crf)
+            scores[crf] = {}
+            for name, upscale in upscalers.items():
+                on_turn(clip.name, crf, name)
+                enlarge = as_method(upscale)
+                scores[crf][name] = replace(truth.score(name, map(enlarge, lows)), name=clip.name)
+    return scores
 
 
 def score_clips(
-    folder: Path, upscalers: dict[str, Upscaler], *, crf: float = 23, frames: int = 60
-) -> dict[str, list[Score]]:
-    """`score_clip` of every file in `folder`, by name of the upscaler, in the files' order.
+    folder: Path,
+    upscalers: dict[str, Upscaler],
+    *,
+    crfs: Sequence[float] = (23,),
+    frames: int = 60,
+    meter: Meter | None = None,
+    on_turn: OnTurn = lambda clip, crf, name: None,
+) -> dict[float, dict[str, list[Score]]]:
+    """`score_clip_at` of every file in `folder`: by CRF, by name of the upscaler, in the files' order.
 
     Raises:
         MediaError: an empty folder, or a file that is no video.
     """
-    scores: dict[str, list[Score]] = {name: [] for name in upscalers}
+    scores: dict[float, dict[str, list[Score]]] = {crf: {name: [] for name in upscalers} for crf in crfs}
     clips = sorted(p for p in folder.iterdir() if p.is_file())
     if not clips:
         raise MediaError("an empty folder", path=str(folder))
     for clip in clips:
         try:
-            of_clip = score_clip(clip, upscalers, crf=crf, frames=frames)
+            found = score_clip_at(clip, upscalers, crfs=crfs, frames=frames, meter=meter, on_turn=on_turn)
         except (av.FFmpegError, IndexError) as e:
             raise MediaError("not a video that can be scored", path=str(clip)) from e
-        for name, score in of_clip.items():
-            scores[name].append(score)
+        for crf, by_name in found.items():
+            for name, score in by_name.items():
+                scores[crf][name].append(score)
     return scores
+
+
+def as_method(upscaler: Upscaler) -> Method:
+    """A luma upscaler as one of untagged frames: chroma by lanczos; a `Peer` that wants RGB gets it."""
+    from av.video.reformatter import VideoReformatter
+
+    if isinstance(upscaler, Peer) and upscaler.channels == 3:
+        return lambda frame: upscaler.rgb_picture(frame, tagged=False)
+    reformatter = VideoReformatter()
+
+    def enlarge(frame: av.VideoFrame) -> Picture:
+        luma = np.asarray(upscaler(plane_view(frame, 0), 255), np.uint8)
+        return Picture(luma, lambda: picture_of(_with_luma(reformatter, frame, luma), tagged=False).rgb())
+
+    return enlarge
+
+
+def _with_luma(
+    reformatter: VideoReformatter, frame: av.VideoFrame, luma: npt.NDArray[np.uint8]
+) -> av.VideoFrame:
+    big = reformatter.reformat(frame, luma.shape[1], luma.shape[0], interpolation="LANCZOS", threads=1)
+    write_plane(big, 0, luma)
+    return big
 
 
 def lanczos(luma: Luma, max_value: int = 255) -> Luma:
     """What `ffmpeg -vf scale=…:flags=lanczos` makes of a luma plane of 8 or 16 bit: the baseline."""
+    return _resampled(luma, max_value, "LANCZOS")
+
+
+def bicubic(luma: Luma, max_value: int = 255) -> Luma:
+    """The same with swscale's bicubic kernel."""
+    return _resampled(luma, max_value, "BICUBIC")
+
+
+def _resampled(luma: Luma, max_value: int, kernel: str) -> Luma:
     frame = gray_frame(luma, 8 if max_value == 255 else 16)
-    big = frame.reformat(width=2 * luma.shape[1], height=2 * luma.shape[0], interpolation="LANCZOS")
+    big = frame.reformat(width=2 * luma.shape[1], height=2 * luma.shape[0], interpolation=kernel)
     return plane_view(big, 0).copy()
 
 
@@ -133,10 +197,6 @@ def _as_yuv420(frame: av.VideoFrame) -> av.VideoFrame:
         ).reshape(height * 3 // 2, width),
         format="yuv420p",
     )
-
-
-def _luma(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
-    return np.ascontiguousarray(plane_view(frame, 0), dtype=np.uint8)
 
 
 def _compressed_halves(frames: list[av.VideoFrame], crf: float) -> list[av.VideoFrame]:

@@ -67,11 +67,26 @@ def time_peers(
 
 
 def _runner(path: Path, size: tuple[int, int]) -> Callable[[], Any]:
+    import numpy as np
+
+    session, entry, channels = open_network(path)
+    # Noise, not zeros: constant input can be faster than any picture.
+    rng = np.random.default_rng(0)
+    picture = np.repeat(rng.random((1, 1, size[1], size[0]), np.float32), channels, axis=1)
+    return lambda: session.run(None, {entry: picture})
+
+
+def open_network(path: Path) -> tuple[Any, str, int]:
+    """A public network: its onnxruntime session, the name of its input, and the input's channels.
+
+    Raises:
+        BackendError: onnxruntime is not installed.
+        ModelError: not an ONNX network, or not safe to open.
+    """
     try:
         import onnxruntime
     except ImportError as e:
         raise BackendError("onnxruntime is not installed") from e
-    import numpy as np
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cores()
@@ -85,7 +100,4 @@ def _runner(path: Path, size: tuple[int, int]) -> Callable[[], Any]:
         raise ModelError("not an ONNX network that onnxruntime can load", path=str(path)) from e
     (entry, *_) = session.get_inputs()
     channels = entry.shape[1] if len(entry.shape) == 4 and isinstance(entry.shape[1], int) else 1
-    # Noise, not zeros: constant input can be faster than any picture.
-    rng = np.random.default_rng(0)
-    picture = np.repeat(rng.random((1, 1, size[1], size[0]), np.float32), channels, axis=1)
-    return lambda: session.run(None, {entry.name: picture})
+    return session, entry.name, channels

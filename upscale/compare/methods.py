@@ -1,0 +1,104 @@
+"""Ways of enlarging a frame, all behind one call: swscale's kernels, our networks, public ONNX networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from upscale.backends.luma import to_codes, to_network
+from upscale.errors import ModelError, UsageError
+from upscale.planes import plane_view
+from upscale.rgb import RGB, to_luma, to_rgb
+
+if TYPE_CHECKING:
+    import av
+
+    from upscale.backends.base import Luma
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One enlarged frame.
+
+    Attributes:
+        luma: (H, W) uint8 code values.
+        rgb: makes the (H, W, 3) uint8 picture; only asked for where colour is looked at.
+    """
+
+    luma: npt.NDArray[np.uint8]
+    rgb: Callable[[], RGB]
+
+
+#: A frame of planar 8-bit YUV → its enlarged picture.
+Method = Callable[["av.VideoFrame"], Picture]
+
+
+def picture_of(frame: av.VideoFrame, *, tagged: bool = True) -> Picture:
+    """A frame as it is; `tagged` as in `upscale.rgb.to_rgb`."""
+    return Picture(plane_view(frame, 0).astype(np.uint8, copy=False), lambda: to_rgb(frame, tagged=tagged))
+
+
+class Peer:
+    """A public ×2 network from an ONNX file: NCHW float32 in 0…1, of luma (one channel) or RGB (three).
+
+    Attributes:
+        name: the file's, without its ending.
+        channels: 1 or 3.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """
+        Raises:
+            ModelError: not such a network.
+            BackendError: onnxruntime is not installed.
+        """
+        from upscale.bench.peers import open_network
+
+        self.name = path.stem
+        self._path = path
+        self._session, self._entry, self.channels = open_network(path)
+        if self.channels not in (1, 3):
+            raise ModelError(f"takes {self.channels} channels, not luma or RGB", path=str(path))
+
+    def __call__(self, luma: Luma, max_value: int = 255) -> Luma:
+        """Enlarge a luma plane, as a `Backend` does; a network of RGB is shown gray."""
+        entry = to_network(luma, max_value, 1)
+        output = self._run(np.repeat(entry[None], self.channels, axis=0))
+        return to_codes(np.ascontiguousarray(output.mean(0)), luma, max_value, 2)
+
+    def rgb_picture(self, frame: av.VideoFrame, *, tagged: bool = True) -> Picture:
+        """Enlarge a frame as RGB, as these networks were trained: its luma is the output's."""
+        low = to_rgb(frame, tagged=tagged).transpose(2, 0, 1) * np.float32(1 / 255)
+        output = np.clip(self._run(low), 0, 1).transpose(1, 2, 0)
+        codes = np.rint(output * np.float32(255)).astype(np.uint8)
+        return Picture(to_luma(output, frame, tagged=tagged), lambda: codes)
+
+    def _run(self, planes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(channels, H, W) → (channels, 2H, 2W) float32."""
+        try:
+            output = np.asarray(self._session.run(None, {self._entry: planes[None]})[0], np.float32)
+        except Exception as e:  # onnxruntime's exceptions have no common class
+            raise ModelError("the network failed on a picture", path=str(self._path)) from e
+        wanted = (1, self.channels, 2 * planes.shape[1], 2 * planes.shape[2])
+        if output.shape != wanted:
+            raise ModelError(f"the network made {output.shape} where {wanted} was expected",
+                             path=str(self._path))  # fmt: skip
+        return output[0]
+
+
+def load_peers(folder: Path) -> dict[str, Peer]:
+    """Every ``*.onnx`` of a folder, by name.
+
+    Raises:
+        UsageError: there is none.
+        ModelError: one of them is no ×2 network of luma or RGB.
+    """
+    files = sorted(folder.glob("*.onnx"))
+    if not files:
+        raise UsageError("no *.onnx files", path=str(folder))
+    return {file.stem: Peer(file) for file in files}
