@@ -111,6 +111,7 @@ def test_kinds_that_only_one_of_them_has_are_left_out(folder: Path) -> None:
     blend = find_model("gan", 0.5)
     assert (blend.onnx, blend.tflite) == (folder / "gan.onnx", None)
     assert blend.sha256.keys() == {"onnx", "safetensors"}
+    assert find_model(str(folder / "gan.tflite")).fidelity is None
 
 
 def test_auto_measures_a_pair_once(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

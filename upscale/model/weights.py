@@ -176,10 +176,12 @@ def _user_model(path: Path) -> ModelFiles:
 def _partner_path(path: Path) -> Path | None:
     """The file of the same kind of the fidelity model, as `upscale train` names it, if it is there."""
     if path.resolve().parent == weights_folder().resolve():
-        for entry in bundled().values():
+        models = bundled()
+        for entry in models.values():
             for kind, file in entry["files"].items():
-                if file["name"] == path.name and "fidelity" in entry:
-                    return path.with_name(bundled()[entry["fidelity"]]["files"][kind]["name"])
+                named = models.get(entry.get("fidelity", ""), {"files": {}})["files"].get(kind)
+                if file["name"] == path.name and named is not None:
+                    return path.with_name(named["name"])
     int8 = "_int8" if path.stem.endswith("_int8") else ""
     partner = path.with_name(f"{path.stem.removesuffix(int8)}_fidelity{int8}{path.suffix}")
     return partner if partner.is_file() else None
