@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -73,3 +74,16 @@ def _tone(container: av.container.OutputContainer, stream: av.AudioStream, secon
 def make_clip() -> MakeClip:
     """`write_clip`."""
     return write_clip
+
+
+@pytest.fixture(scope="session")
+def crops(tmp_path_factory: pytest.TempPathFactory, samples: Path) -> Path:
+    """Training crops of two bundled clips, made once for all tests."""
+    from upscale.train import dataset
+
+    folder = tmp_path_factory.mktemp("material")
+    (folder / "clips").mkdir()
+    for name in ("bee_360p.mp4", "bbb_anamorphic_800x640_sar64x45.mp4"):
+        shutil.copy(samples / name, folder / "clips")
+    dataset.build(folder / "clips", folder / "crops")
+    return folder / "crops"
