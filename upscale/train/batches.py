@@ -72,7 +72,7 @@ def make_batch(crops: Records, step: int, how: Sampler) -> Batch:
     gains = np.empty((n, 2), np.float32)
     for i in range(n):
         rng = np.random.default_rng((how.seed, step, how.first + i))
-        record = crops[int(rng.integers(len(crops)))]
+        which = int(rng.integers(len(crops)))
         version = int(rng.choice(len(VERSIONS), p=how.mix))
         y, x = (2 * int(v) for v in rng.integers(0, (CROP // 2 - p) // 2 + 1, 2))
         turns, mirrored = int(rng.integers(0, 4)), bool(rng.integers(0, 2))
@@ -84,11 +84,11 @@ def make_batch(crops: Records, step: int, how: Sampler) -> Batch:
             part = np.rot90(plane[..., top : top + side, left : left + side], turns, (-2, -1))
             return part[..., ::-1] if mirrored else part
 
-        low[i, 0] = cut(record["degraded"][version], 1)
-        high[i, 0] = cut(record["sharp"], 2)
+        low[i, 0] = cut(crops["degraded"][which, version], 1)
+        high[i, 0] = cut(crops["sharp"][which], 2)
         if how.chroma:
-            low_chroma[i] = cut(record["degraded_chroma"][version], 0.5)
-            high_chroma[i] = cut(record["sharp_chroma"], 1)
+            low_chroma[i] = cut(crops["degraded_chroma"][which, version], 0.5)
+            high_chroma[i] = cut(crops["sharp_chroma"][which], 1)
     gain, offset = torch.from_numpy(gains)[:, :, None, None, None].unbind(1)
     planes = [torch.from_numpy(a).float().div_(255) for a in (low, high, low_chroma, high_chroma)]
     return Batch(planes[0] * gain + offset, planes[1] * gain + offset, planes[2], planes[3], gain, offset)
