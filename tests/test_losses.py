@@ -242,9 +242,9 @@ def test_tangent_revives_a_collapsed_direction() -> None:
 
 
 def test_tangent_revives_what_the_trained_network_lost() -> None:
-    """The generator behind a filter that almost stops fine stripes learns to let them through."""
-    taps = torch.tensor([0.235, 0.53, 0.235]).view(1, 1, 1, 3)  # 1 for flat, 0.06 for stripes of one pixel
-    network = TrainableGenerator(GeneratorConfig(2, 8, 1), expand=2)
+    """The generator behind a filter that weakens fine stripes learns to let them through."""
+    taps = torch.tensor([0.21, 0.58, 0.21]).view(1, 1, 1, 3)  # 1 for flat, 0.16 for stripes of one pixel
+    network = TrainableGenerator(GeneratorConfig(2, 32, 1), expand=2)
 
     def filtered(x: Tensor) -> Tensor:
         return network(F.conv2d(F.pad(x, (1, 1, 0, 0), "circular"), taps))
@@ -260,12 +260,12 @@ def test_tangent_revives_what_the_trained_network_lost() -> None:
 
     before = strength()
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
-    for _ in range(150):
+    for _ in range(120):
         optimizer.zero_grad()
         tangent_loss(filtered, low).backward()
         optimizer.step()
-    assert before < 0.1
-    assert strength() > 0.4
+    assert before < 0.2
+    assert strength() > 0.6
 
 
 # transport
