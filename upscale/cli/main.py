@@ -19,6 +19,7 @@ from upscale.errors import UpscaleError
 #: Words that are commands when they come first. A file of such a name is reached as ``./train``.
 COMMANDS = {
     "bench": ("upscale.cli.bench", "bench"),
+    "compare": ("upscale.cli.compare", "compare"),
     "info": ("upscale.cli.info", "info"),
     "score": ("upscale.cli.score", "score"),
     "train": ("upscale.cli.train", "train"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -181,14 +182,14 @@ class Truth(Closing):
                 distances.append(self._distance(index, picture))
             if wanted & {"flicker", "vmaf"}:
                 lumas.append(picture.luma)
-        steady = flicker(self._lumas, lumas) if "flicker" in wanted and len(lumas) > 1 else None
+        steady = flicker(self._lumas, lumas) if "flicker" in wanted and len(lumas) > 1 else math.nan
         vmaf = self._vmaf(lumas) if self._vmaf is not None else None
         return Score(
             name,
             psnr=_mean(psnrs),
             ssim=_mean(ssims),
             lpips=_mean(distances),
-            flicker=steady,
+            flicker=None if math.isnan(steady) else steady,  # nothing stands still, or one frame
             vmaf=vmaf.vmaf if vmaf else None,
             vmaf_neg=vmaf.neg if vmaf else None,
         )

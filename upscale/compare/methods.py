@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from upscale.backends.base import Closing
 from upscale.backends.luma import to_codes, to_network
 from upscale.errors import ModelError, UsageError
 from upscale.planes import plane_view
@@ -43,13 +44,17 @@ def picture_of(frame: av.VideoFrame, *, tagged: bool = True) -> Picture:
     return Picture(plane_view(frame, 0).astype(np.uint8, copy=False), lambda: to_rgb(frame, tagged=tagged))
 
 
-class Peer:
+class Peer(Closing):
     """A public ×2 network from an ONNX file: NCHW float32 in 0…1, of luma (one channel) or RGB (three).
 
     Attributes:
         name: the file's, without its ending.
         channels: 1 or 3.
+        scale, description: as of any `Backend`.
     """
+
+    scale = 2
+    description = "onnxruntime CPU"
 
     def __init__(self, path: Path) -> None:
         """
@@ -70,6 +75,9 @@ class Peer:
         entry = to_network(luma, max_value, 1)
         output = self._run(np.repeat(entry[None], self.channels, axis=0))
         return to_codes(np.ascontiguousarray(output.mean(0)), luma, max_value, 2)
+
+    def close(self) -> None:
+        """Nothing is left to free once the object is gone."""
 
     def rgb_picture(self, frame: av.VideoFrame, *, tagged: bool = True) -> Picture:
         """Enlarge a frame as RGB, as these networks were trained: its luma is the output's."""
