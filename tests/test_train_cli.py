@@ -125,6 +125,7 @@ def test_ctrl_c_saves_and_resume_ends_as_if_nothing_had_happened(
     steps = [
         json.loads(line)["step"] for line in (tmp_path / "my.run" / "log.jsonl").read_text().splitlines()
     ]
+    assert (tmp_path / "my.run" / "crops.png").exists()
     assert steps == [10, 20, 30, 40], "a resumed log must neither repeat nor lose lines"
 
 
@@ -195,7 +196,8 @@ def test_bad_material_is_one_clear_line(
     kind: str, code: int, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "none" if kind == "missing" else _material(tmp_path / "clips", kind)
-    assert run(["train", str(folder), "-o", str(tmp_path / "my"), "-q"]) == code
+    options = ["-q", "--loss", "perceptual=0"]
+    assert run(["train", str(folder), "-o", str(tmp_path / "my"), *options]) == code
     told = capsys.readouterr()
     *skipped, last = told.err.splitlines()
     assert line in last
@@ -248,15 +250,18 @@ def test_a_damaged_file_among_good_ones_is_named_and_skipped(
         (["-o", "{tmp}/my", "--loss", "gan.distill=1"], 1, "--teacher"),
         (["-o", "{tmp}/my", "--start-from", "{tmp}/file"], 1, "file: the checkpoint cannot be read"),
         (["-o", "{tmp}/my", "--start-from", "{tmp}/none"], 2, "does not exist"),
+        (["-o", "{tmp}/my", "--loss", "gan.perceptual=1"], 1, "--loss perceptual=0 trains without"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(
     options: list[str], code: int, line: str, crops: Path, tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
+    monkeypatch.setenv("UPSCALE_LPIPS", str(tmp_path / "none"))
     (tmp_path / "file").write_text("neither a folder nor TOML nor a checkpoint")
     given = [word.replace("{tmp}", str(tmp_path)) for word in options]
-    assert run(["train", str(crops.parent / "clips"), "--crops", str(crops), "-q", *given]) == code
+    more = ["--crops", str(crops), "-q", "--loss", "perceptual=0"]
+    assert run(["train", str(crops.parent / "clips"), *more, *given]) == code
     told = capsys.readouterr()
     (said,) = told.err.splitlines()
     assert line in said

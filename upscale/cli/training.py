@@ -171,4 +171,6 @@ def scores_text(scores: Scores) -> str:
     parts = [f"PSNR {scores.psnr:.2f} dB (lanczos {base['psnr']:.2f})", f"SSIM {scores.ssim:.4f}"]
     if scores.lpips is not None:
         parts.append(f"LPIPS {scores.lpips:.4f} (lanczos {base['lpips']:.4f})")
-    return ", ".join([*parts, f"flicker {scores.flicker:.2f}"])
+    if scores.flicker is not None:
+        parts.append(f"flicker {scores.flicker:.2f}")
+    return ", ".join(parts)

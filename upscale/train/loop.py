@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from upscale.errors import Interrupted, TrainError
+from upscale.errors import Interrupted, ModelError, TrainError
 from upscale.model.config import GeneratorConfig
 from upscale.train import checkpoint, dataset
 from upscale.train.batches import Sampler, prefetch
@@ -167,6 +167,14 @@ def check(config: TrainConfig, has_teacher: bool = False) -> None:
             raise TrainError(f"the patch must be a multiple of 4 from 16 to {dataset.CROP // 2}")
         if stage.losses.get("distill") and not has_teacher:
             raise TrainError("the loss 'distill' needs a teacher: --teacher CHECKPOINT")
+    if any(stage.losses.get("perceptual") for stage in config.stages):
+        # Missing weights are said now, not when hours of earlier stages are done.
+        from upscale.lpips import find_weights
+
+        try:
+            find_weights()
+        except ModelError as e:
+            raise TrainError(f"{e}; --loss perceptual=0 trains without", path=e.path) from e
 
 
 def load_network(path: Path) -> TrainableGenerator:

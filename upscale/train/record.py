@@ -48,6 +48,8 @@ class Recorder:
         if resume:
             facts = check_resume(run, config)
             at = run_step(config, int(facts["stage"]), int(facts["step"]))
+        for litter in run.glob(".*.part"):  # of a process that was killed while it wrote
+            litter.unlink(missing_ok=True)
         self._log = Logbook(run, at)
         self._sheet = Sheet(run / SHEET, resume=resume)
         self._lows, truths = zip(*(_crop(clip) for clip in clips.clips[:CROPS]), strict=True)
