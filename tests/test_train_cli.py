@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -307,3 +308,5 @@ def test_live_display_shows_stage_losses_and_scores(monkeypatch: pytest.MonkeyPa
         "PSNR 33.50 dB (lanczos 32.00)", "LPIPS 0.0800 (lanczos 0.1200)", "flicker 1.02",
     ):  # fmt: skip
         assert part in text
+    # The bar has its own line: once it swallowed the one after it.
+    assert any(line.startswith("gan (2/2), step 50/200") for line in re.split(r"[\r\n]+", text))

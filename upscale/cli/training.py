@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from upscale.cli.text import clean, say
 from upscale.timecode import format_time
@@ -141,13 +141,15 @@ class _Live(Lines):
         self._live.console.print(f"upscale: {where}{clean(text)}", markup=False, highlight=False)
 
     def _show(self, done: int, total: int, lines: list[str]) -> None:
-        from rich.console import Group
         from rich.progress_bar import ProgressBar
+        from rich.table import Table
         from rich.text import Text
 
-        parts: list[Any] = [ProgressBar(total, done), *map(Text, lines)]
-        parts.append(Text(f"{format_time(time.monotonic() - self._began)} so far"))
-        self._live.update(Group(*parts))
+        rows = Table.grid(expand=True)  # a bar that is in no table does not end its line
+        rows.add_row(ProgressBar(total, done))
+        for line in [*lines, f"{format_time(time.monotonic() - self._began)} so far"]:
+            rows.add_row(Text(line))
+        self._live.update(rows)
 
 
 def step_text(report: Progress) -> str:
