@@ -8,11 +8,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from upscale.cli.score import score as command
-from upscale.errors import MediaError
-from upscale.score import lanczos, score_clip, score_set
+from upscale.compare.measures import Meter
+from upscale.errors import MediaError, UsageError
+from upscale.score import lanczos, score_clip, score_clip_at, score_set
 from upscale.train.degrade import halve
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -68,3 +70,56 @@ def test_command_ends_with_json(pairs: Path) -> None:
     assert result.exception is None
     means = json.loads(result.output.splitlines()[-1])[str(pairs)]
     assert means["fidelity"]["psnr"] > means["lanczos"]["psnr"] + 0.5
+
+
+def test_clip_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several qualities, steadiness, and LPIPS of whole frames in colour on every n-th frame only."""
+
+    class Distance:
+        """Stands in for LPIPS: the mean of the picture is its only feature."""
+
+        def eval(self) -> Distance:
+            return self
+
+        def features(self, rgb: torch.Tensor) -> list[torch.Tensor]:
+            seen.append(tuple(rgb.shape))
+            return [rgb.mean((2, 3))]
+
+        def distance(self, a: list[torch.Tensor], b: list[torch.Tensor]) -> torch.Tensor:
+            return (a[0] - b[0]).abs().sum(1)
+
+    seen: list[tuple[int, ...]] = []
+    monkeypatch.setattr("upscale.compare.measures.load_lpips", Distance)
+    meter = Meter(["psnr", "lpips", "flicker"], every=2)
+    methods = {"lanczos": lanczos, "dark": lambda luma, limit: lanczos(luma, limit) // 2}
+    found = score_clip_at(SAMPLES / "bee_360p.mp4", methods, crfs=(20, 35), frames=4, meter=meter)
+    assert list(found) == [20, 35]
+    assert len(seen) == 2 + 2 * 2 * 2  # the truth once for all methods and qualities
+    assert set(seen) == {(1, 3, 360, 640)}
+    for scores in found.values():
+        assert scores["dark"].lpips > scores["lanczos"].lpips
+        assert scores["lanczos"].flicker is not None
+        assert scores["lanczos"].ssim is None
+    assert found[20]["lanczos"].psnr > found[35]["lanczos"].psnr
+
+
+def test_unknown_measure() -> None:
+    with pytest.raises(UsageError, match="no measure 'beauty'"):
+        Meter(["beauty"])
+
+
+def test_command_scores_clips(tmp_path: Path) -> None:
+    """Means by quality on the last line, every clip's figures in the file."""
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "bee.mp4").write_bytes((SAMPLES / "bee_360p.mp4").read_bytes())
+    args = ["bicubic", "--clips", str(tmp_path / "clips"), "--frames", "2", "--crf", "20", "--crf", "30"]
+    args += ["--measure", "psnr", "--measure", "flicker", "-o", str(tmp_path / "all.json")]
+    result = CliRunner().invoke(command, args, standalone_mode=False)
+    assert result.exception is None
+    means = json.loads(result.output.splitlines()[-1])
+    assert [title.split()[-1] for title in means] == ["20", "30"]
+    details = json.loads((tmp_path / "all.json").read_text())
+    for title, by_name in means.items():
+        assert set(by_name) == {"lanczos", "bicubic"}
+        assert details[title]["bicubic"]["bee.mp4"] == by_name["bicubic"]
+        assert set(by_name["lanczos"]) == {"psnr", "flicker"}

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Seconds that the original is read before a moment: its clock may be rounded another way.
 _MARGIN = 0.1
+#: FFmpeg's number for a matrix that the file does not name.
+_UNTAGGED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ def match(
     for time, low in lows:
         at, truth = min(truths, key=lambda t: abs(t[0] - time))
         if abs(at - time) < near:
+            _share_matrix(low, truth)
             pairs.append((time, low, truth))
     return pairs
 
@@ -117,7 +120,7 @@ def read_frames(
 
     from upscale.media.source import Source
 
-    stop = None if length is None else start + length
+    stop = None if length is None else round(start + length, 6)
     with Source(path, start=start, stop=stop, audio=False, subtitles=False) as source:
         source.select(set())
         origin = Fraction(source.container.start_time or 0, av.time_base)
@@ -139,7 +142,17 @@ def read_pairs(
     for time, low in read_frames(path, start, length):
         while held and coming and truths and abs(coming[0] - time) <= abs(held[0] - time):
             held, coming = coming, next(truths, None)
+        if held:
+            _share_matrix(low, held[1])
         yield time, low, held[1] if held else None
+
+
+def _share_matrix(low: av.VideoFrame, truth: av.VideoFrame) -> None:
+    """Where one of them does not name its matrix, it has the other's: no tool changes it without a tag."""
+    if int(low.colorspace) == _UNTAGGED:
+        low.colorspace = truth.colorspace
+    elif int(truth.colorspace) == _UNTAGGED:
+        truth.colorspace = low.colorspace
 
 
 def eight_bit(frame: av.VideoFrame) -> av.VideoFrame:
