@@ -15,9 +15,9 @@ class PatchDiscriminator(nn.Module):
     """A logit for each 8×8 cell of a picture, high where it looks real (PatchGAN, Isola et al. 2017).
 
     Every convolution is spectrally normalised (Miyato et al. 2018): its kernel, as a matrix of outputs
-    by everything else, has the largest singular value 1, so the logits change no faster than the picture
-    does by much, and the generator gets a gradient that tells the way. The estimate is refined at every
-    forward pass in training mode and is part of the state dict.
+    by everything else, has the largest singular value 1, so a small change of the picture cannot change
+    the logits much, and the generator gets a gradient that shows the way. The estimate is refined at
+    every forward pass in training mode and is part of the state dict.
 
     Args:
         channels: of the first layer. 24 cost 84 million multiplications for 128×128 pixels.

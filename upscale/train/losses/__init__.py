@@ -37,14 +37,14 @@ _ALL = (
         "look real: patches that a discriminator takes for true ones",
         "hinge or relativistic average GAN loss on a spectrally normalised patch discriminator",
         "Lim and Ye 2017; Jolicoeur-Martineau 2018; Miyato et al. 2018",
-        0.05,
+        0.005,
     ),
     LossInfo(
         "tangent",
         "tangent space: the generator's Jacobian keeps its rank",
         "squared distance of the Gram matrix of the downscaled generator's Jacobian from the identity",
         "cf. Odena et al. 2018, Jacobian clamping; estimator: Hutchinson 1990",
-        0.01,
+        0.001,
     ),
     LossInfo(
         "transport",
