@@ -126,6 +126,7 @@ def train_stages(
     state = _Run(config, run, hooks, group, device, bf16, material, validator, facts)
     guide = load_network(teacher) if teacher else None
     first, trainer = _resumed(state, guide) if resume and (run / LAST).exists() else (1, None)
+    group.check_same((len(material.train), first, state.facts.get("step", 0)), "crops or checkpoints")
     best = [best_file(run, n, s) for n, s in enumerate(config.stages, 1)]
     with hooks.stopping() as stop_asked:
         for number, stage in enumerate(config.stages, 1):
