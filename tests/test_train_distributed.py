@@ -15,8 +15,9 @@ import torch
 from upscale.errors import TrainError
 from upscale.train.config import Stage, TrainConfig
 from upscale.train.distributed import Group, joined, launched
-from upscale.train.job import TrainJob, train
+from upscale.train.loop import Hooks, Progress, train_stages
 from upscale.train.recipe import override, to_toml
+from upscale.train.record import run_step
 
 TINY = TrainConfig(
     channels=8, body=1, expand=2, threads=1, bf16=False, validate_every=6, checkpoint_every=100,
@@ -54,9 +55,14 @@ def test_two_processes_have_the_curve_of_one_with_twice_the_batch(tmp_path: Path
     done = subprocess.run(launch, capture_output=True, text=True, timeout=200, env=environment)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1, "only one process prints the result"
-    alone = override(TINY, {"batch": 8})
-    train(TrainJob(folder=crops.parent / "clips", output=tmp_path / "one", config=alone, crops=crops))
-    two, one = _losses(tmp_path / "two.run"), _losses(tmp_path / "one.run")
+    alone, one = override(TINY, {"batch": 8}), []
+
+    def keep(report: Progress) -> None:
+        step = run_step(alone, report.number, report.step)
+        one.extend((step, name, value) for name, value in report.losses.items())
+
+    train_stages(crops, tmp_path / "one", alone, hooks=Hooks(progress=keep))
+    two = _losses(tmp_path / "two.run")
     assert [entry[:2] for entry in two] == [entry[:2] for entry in one]
     assert {name for _, name, _ in two} == {"pixel", "adversarial", "discriminator"}
     assert [e[2] for e in two] == pytest.approx([e[2] for e in one], abs=1e-5)

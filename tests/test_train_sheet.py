@@ -42,7 +42,7 @@ def test_png_holds_every_row(tmp_path: Path) -> None:
 
 def test_rows_are_bounded_and_the_ends_stay(tmp_path: Path) -> None:
     sheet = Sheet(tmp_path / "crops.png")
-    for n in range(60):
+    for n in range(MOST_ROWS + 6):
         sheet.add_row(f"row {n}", [_flat(100 + n)])
         assert ((sheet.picture() == 100 + n).all(2)).sum() == 600, "the newest row is missing"
     values = set(np.unique(sheet.picture())) - {24, 255}
