@@ -1,247 +1,221 @@
-"""Training: degradations, crops, the collapsible generator, the loop and its resume."""
+"""The training loop: stages, resume, validation, distillation, export."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 from upscale.errors import TrainError, UsageError
 from upscale.model.config import GeneratorConfig
-from upscale.quality import psnr
 from upscale.train import checkpoint, dataset, loop
-from upscale.train.batches import make_batch
-from upscale.train.config import TrainConfig
-from upscale.train.degrade import halve, through_x264
-from upscale.train.job import Callbacks, train
-from upscale.train.reparam import CollapsibleConv, TrainableGenerator, lift_map
-from upscale.train.validate import validate
+from upscale.train.config import Stage, TrainConfig
+from upscale.train.distill import Distiller
+from upscale.train.job import TrainJob, train
+from upscale.train.reparam import TrainableGenerator
+from upscale.train.step import rate_at
+from upscale.train.validate import Scores, Validator
 
-SAMPLES = Path(__file__).parent.parent / "samples"
-TINY = TrainConfig(
-    channels=8,
-    body=1,
-    expand=2,
-    iterations=40,
-    batch=4,
+NEAR = Stage(name="near", iterations=40, batch=4, patch=32, warm_up=10)
+LOOK = Stage(
+    name="look",
+    iterations=20,
+    batch=2,
     patch=32,
-    validate_every=20,
-    checkpoint_every=20,
-    threads=1,
-    bf16=False,
+    warm_up=5,
+    losses={"pixel": 1.0, "adversarial": 0.01, "tangent": 0.01, "transport": 0.1},
 )
-
-
-@pytest.fixture(scope="module")
-def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Crops of two bundled clips, made once."""
-    folder = tmp_path_factory.mktemp("train")
-    dataset.build(_two_clips(folder / "clips"), folder / "crops")
-    return folder / "crops"
-
-
-def _two_clips(folder: Path) -> Path:
-    folder.mkdir()
-    for name in ("bee_360p.mp4", "bbb_anamorphic_800x640_sar64x45.mp4"):
-        shutil.copy(SAMPLES / name, folder)
-    return folder
-
-
-def imresize_half(picture: np.ndarray) -> np.ndarray:
-    """MATLAB's imresize(x, 0.5) written down from its definition, one output sample at a time."""
-
-    def cubic(x: float) -> float:
-        x = abs(x)
-        if x <= 1:
-            return 1.5 * x**3 - 2.5 * x**2 + 1
-        return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
-
-    def one_axis(rows: np.ndarray) -> np.ndarray:
-        n = len(rows)
-        out = []
-        for k in range(n // 2):
-            centre = 2 * k + 0.5
-            at = range(int(centre) - 4, int(centre) + 6)
-            weights = np.array([0.5 * cubic(0.5 * (centre - j)) for j in at])
-            mirrored = [(-j - 1) if j < 0 else (2 * n - 1 - j) if j >= n else j for j in at]
-            out.append(np.tensordot(weights / weights.sum(), rows[mirrored], 1))
-        return np.array(out)
-
-    return one_axis(one_axis(picture.astype(float)).T).T
-
-
-def test_halve_is_matlab_bicubic() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (32, 44), dtype=np.uint8)
-    expected = np.clip(np.rint(imresize_half(picture)), 0, 255)
-    assert np.abs(halve(picture, "bicubic") - expected).max() <= 1  # rounding of exact halves
-    assert np.mean(halve(picture, "bicubic") != expected) < 0.01
-
-
-@pytest.mark.parametrize("kernel", ["bicubic", "lanczos", "area", "soft"])
-def test_halve_keeps_position(kernel: str) -> None:
-    """A ramp stays where it is: a kernel that is off by half a pixel would train a shift."""
-    ramp = np.tile(np.arange(20, 220, 2, dtype=np.uint8), (40, 1))
-    small = halve(ramp, kernel)[:, 10:-10].astype(int)
-    assert np.abs(small - (np.arange(20, 220, 4) + 1)[10:-10]).max() <= 1
-
-
-def test_x264_degrades_more_at_higher_crf() -> None:
-    rng = np.random.default_rng(1)
-    texture = halve(rng.integers(0, 256, (256, 256), dtype=np.uint8), "soft")
-    sequence = [np.roll(texture, i, axis=1) for i in range(4)]
-    light, heavy = (psnr(sequence[2], through_x264(sequence, crf)[2]) for crf in (15, 35))
-    assert light > heavy + 6
-
-
-@pytest.mark.parametrize(("inputs", "outputs", "tail"), [(1, 8, False), (8, 8, False), (8, 4, True)])
-def test_lifted_kernel_is_the_full_resolution_convolution(inputs: int, outputs: int, tail: bool) -> None:
-    small = torch.randn(outputs, inputs, 3, 3)
-    source, target = lift_map(inputs, outputs, tail)
-    large = torch.zeros(16 * 9 * inputs * outputs)
-    large[target] = small.view(-1)[source]
-    x = torch.randn(2, inputs, 12, 8)
-    cells = F.conv2d(F.pixel_unshuffle(x, 2), large.view(4 * outputs, 4 * inputs, 3, 3), padding=1)
-    full = F.conv2d(x, small, padding=1)
-    expected = F.pixel_shuffle(full, 2) if tail else full
-    torch.testing.assert_close(F.pixel_shuffle(cells, 4 if tail else 2), expected, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize(
-    "config", [GeneratorConfig(2, 16, 2), GeneratorConfig(1, 8, 1), GeneratorConfig(2, 6, 1)]
-)
-def test_fold_is_exact(config: GeneratorConfig) -> None:
-    network = TrainableGenerator(config, expand=2)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    x = torch.rand(2, 1, 24, 16)
-    torch.testing.assert_close(network.fold()(x), network(x), atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("channels", [16, 32])
-def test_untrained_network_is_near_nearest_neighbour(channels: int) -> None:
-    """16 channels: an identity path in the tail once added raw features to the picture."""
-    x = torch.rand(1, 1, 16, 16)
-    with torch.no_grad():
-        y = TrainableGenerator(GeneratorConfig(2, channels, 1))(x)
-    assert (y - F.interpolate(x, scale_factor=2, mode="nearest")).abs().mean() < 0.03
-
-
-def test_identity_path() -> None:
-    block = CollapsibleConv(4, 4, 8)
-    with torch.no_grad():
-        block.narrow.weight.zero_()
-        kernel, _ = block.collapse()
-    expected = torch.zeros(4, 4, 3, 3)
-    expected[range(4), range(4), 1, 1] = 1
-    torch.testing.assert_close(kernel, expected)
-
-
-def test_crops_pair_up(crops: Path) -> None:
-    """The clean low-resolution patch is the halved sharp patch, at the same place and orientation."""
-    train_set, held_out = dataset.load(crops)
-    assert len(train_set) >= dataset.MIN_CROPS
-    assert len(held_out) > 0
-    low, high = make_batch(train_set, step=3, seed=1, batch=16, patch=48, mix=(1, 0, 0, 0))
-    for a, b in zip(low[:, 0].numpy(), high[:, 0].numpy(), strict=True):
-        inner = (slice(6, -6), slice(6, -6))
-        assert psnr(halve(b, "bicubic")[inner], a[inner]) > 30
-
-
-def test_batches_repeat_and_differ(crops: Path) -> None:
-    train_set, _ = dataset.load(crops)
-    how = {"seed": 1, "batch": 4, "patch": 32, "mix": (0.25, 0.25, 0.25, 0.25)}
-    first, again, other = (make_batch(train_set, step=s, **how) for s in (5, 5, 6))
-    assert torch.equal(first[0], again[0])
-    assert torch.equal(first[1], again[1])
-    assert not torch.equal(first[1], other[1])
+TINY = TrainConfig(
+    channels=8, body=1, expand=2, validate_every=20, checkpoint_every=20, threads=1, bf16=False,
+    stages=(NEAR,),
+)  # fmt: skip
 
 
 def test_training_beats_repeated_pixels(crops: Path, tmp_path: Path) -> None:
     """The anchor alone is nearest neighbour: what is above it was learned."""
     reports: list[loop.Progress] = []
-    config = replace(TINY, channels=16, iterations=300, validate_every=100)
-    loop.fidelity(crops, tmp_path, config, on_progress=reports.append)
-    scores = [r.scores.mean for r in reports if r.scores]
-    _, held_out = dataset.load(crops)
-    anchor = validate(torch.nn.Upsample(scale_factor=2, mode="nearest"), held_out, TINY.mix).mean
-    assert scores[-1] > anchor + 0.2
-    assert (tmp_path / "log.jsonl").read_text().count("\n") == len(scores)
+    stage = replace(NEAR, iterations=300, batch=8, learning_rate=2e-3, warm_up=500, mix=(1, 0, 0, 0, 0, 0))
+    config = replace(TINY, channels=16, expand=4, stages=(stage,), validate_every=100)
+    loop.train_stages(crops, tmp_path, config, hooks=loop.Hooks(progress=reports.append))
+    scores = [r.scores for r in reports if r.scores]
+    nearest = torch.nn.Upsample(scale_factor=2, mode="nearest")
+    anchor = Validator(dataset.load(crops).clips, torch.device("cpu"))(nearest)
+    assert scores[-1].psnr > anchor.psnr + 0.2
+    assert scores[-1].ssim > anchor.ssim
 
 
-def test_resume_is_bit_for_bit(crops: Path, tmp_path: Path) -> None:
-    """A run that was stopped half-way ends with the same weights as one that was not."""
+def test_stages_follow_each_other(crops: Path, tmp_path: Path) -> None:
+    """The second begins where the best of the first ended, and has the losses it asked for."""
+    reports: list[loop.Progress] = []
+    config = replace(TINY, stages=(NEAR, LOOK))
+    first, second = loop.train_stages(crops, tmp_path, config, hooks=loop.Hooks(progress=reports.append))
+    assert [(r.stage, r.number, r.step) for r in reports] == [
+        ("near", 1, 20),
+        ("near", 1, 40),
+        ("look", 2, 20),
+    ]
+    assert set(reports[0].losses) == {"pixel"}
+    assert set(reports[-1].losses) == {"pixel", "adversarial", "tangent", "transport", "discriminator"}
+    before, after = (loop.load_network(p) for p in (first, second))
+    assert not torch.equal(before.fold().convs[0].weight, after.fold().convs[0].weight)
+    x = torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        assert (before(x) - after(x)).abs().mean() < 0.05
+
+
+@pytest.mark.parametrize("stop_at", [20, 50])
+def test_resume_is_bit_for_bit(crops: Path, tmp_path: Path, stop_at: int) -> None:
+    """A run that was stopped in its first or second stage ends with the same weights as one that was not."""
+    config = replace(TINY, stages=(NEAR, LOOK), checkpoint_every=10)
     whole, halves = tmp_path / "whole", tmp_path / "halves"
-    loop.fidelity(crops, whole, TINY)
+    loop.train_stages(crops, whole, config)
 
     class Killed(Exception):
         pass
 
-    def stop_after_first_checkpoint(step: int) -> None:
-        if step >= 20:
-            raise Killed
-
     original = checkpoint.save
 
-    def save_then_stop(path: Path, **state: object) -> None:
-        original(path, **state)  # type: ignore[arg-type]
-        if path.name == "last.safetensors":
-            stop_after_first_checkpoint(state["facts"]["step"])  # type: ignore[index]
+    def save_then_stop(path: Path, modules: object, optimizers: object, facts: dict[str, int]) -> None:
+        original(path, modules, optimizers, facts)  # type: ignore[arg-type]
+        done = facts["step"] + (NEAR.iterations if facts["stage"] == 2 else 0)
+        if path.name == loop.LAST and done >= stop_at:
+            raise Killed
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         patch.setattr(checkpoint, "save", save_then_stop)
-        loop.fidelity(crops, halves, TINY)
-    loop.fidelity(crops, halves, TINY, resume=True)
-    assert _tensors(whole) == _tensors(halves)
+        loop.train_stages(crops, halves, config)
+    loop.train_stages(crops, halves, config, resume=True)
+    assert _tensors(whole / loop.LAST) == _tensors(halves / loop.LAST)
+    best = loop.best_file(Path(), 2, LOOK)
+    assert _tensors(whole / best) == _tensors(halves / best)
 
 
-def _tensors(run: Path) -> dict[str, bytes]:
+def _tensors(path: Path) -> dict[str, bytes]:
     from safetensors.torch import load_file
 
-    return {k: v.numpy().tobytes() for k, v in load_file(run / "last.safetensors").items()}
+    return {k: v.numpy().tobytes() for k, v in load_file(path).items()}
 
 
 def test_resume_with_other_settings_is_refused(crops: Path, tmp_path: Path) -> None:
-    loop.fidelity(crops, tmp_path, replace(TINY, iterations=20))
-    with pytest.raises(TrainError, match="another batch"):
-        loop.fidelity(crops, tmp_path, replace(TINY, iterations=20, batch=3), resume=True)
+    loop.train_stages(crops, tmp_path, TINY)
+    with pytest.raises(TrainError, match="another channels"):
+        loop.train_stages(crops, tmp_path, replace(TINY, channels=16), resume=True)
+    with pytest.raises(TrainError, match="another stages"):
+        loop.train_stages(crops, tmp_path, replace(TINY, stages=(replace(NEAR, batch=3),)), resume=True)
 
 
 def test_diverging_training_says_so(crops: Path, tmp_path: Path) -> None:
+    stage = replace(NEAR, learning_rate=1e12, pixel="mse", iterations=500)
     with pytest.raises(TrainError, match="no longer a number at step"):
-        loop.fidelity(crops, tmp_path, replace(TINY, learning_rate=1e12, loss="mse", iterations=500))
+        loop.train_stages(crops, tmp_path, replace(TINY, stages=(stage,)))
 
 
 def test_damaged_checkpoint_is_an_error(crops: Path, tmp_path: Path) -> None:
-    loop.fidelity(crops, tmp_path, replace(TINY, iterations=20))
-    last = tmp_path / "last.safetensors"
+    loop.train_stages(crops, tmp_path, replace(TINY, stages=(replace(NEAR, iterations=20),)))
+    last = tmp_path / loop.LAST
     last.write_bytes(last.read_bytes()[:1000])
     with pytest.raises(TrainError, match="cannot be read"):
-        loop.fidelity(crops, tmp_path, replace(TINY, iterations=20), resume=True)
+        loop.train_stages(crops, tmp_path, TINY, resume=True)
 
 
-def test_too_little_material(tmp_path: Path) -> None:
-    (tmp_path / "not a clip.mp4").write_bytes(b"text")
-    skipped: list[str] = []
-    with pytest.raises(TrainError, match="too little material"):
-        dataset.build(tmp_path, tmp_path / "cache", on_source=lambda d, t, name, error: skipped.append(name))
-    assert skipped == ["not a clip.mp4"]
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"losses": {"nonsense": 1.0}}, "unknown loss 'nonsense'"),
+        ({"losses": {"pixel": 0.0}}, "has no loss"),
+        ({"losses": {"distill": 1.0}}, "needs a teacher"),
+        ({"mix": (1.0, 0.5, 0, 0, 0, 0)}, "sum to 1"),
+        ({"mix": (1.0,)}, "6 shares"),
+        ({"patch": 100}, "patch"),
+        ({"pixel": "l3"}, "unknown kind"),
+    ],
+)
+def test_impossible_stages_are_refused(change: dict[str, object], words: str) -> None:
+    with pytest.raises(TrainError, match=words):
+        loop.check(replace(TINY, stages=(replace(NEAR, **change),)))  # type: ignore[arg-type]
 
 
-def test_whole_job_exports_every_format(tmp_path: Path) -> None:
-    """Clips in, four files out; the exported ONNX file is what training validated."""
-    clips = _two_clips(tmp_path / "clips")
-    config = replace(TINY, channels=16, iterations=200, validate_every=100)
-    silent = Callbacks(lambda *a: None, lambda p: None)
-    exported = train(clips, tmp_path / "weights" / "my", config, silent)
+def test_rates_warm_up_and_fall() -> None:
+    stage = Stage(name="s", iterations=1000, warm_up=100)
+    rates = [rate_at(step, stage) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.01)
+    assert max(rates) == pytest.approx(1.0) == rates[100]
+    assert rates[100:] == sorted(rates[100:], reverse=True)
+    assert rates[-1] == pytest.approx(0.01, abs=1e-3)
+
+
+def test_a_perceptual_stage_is_chosen_by_lpips_but_not_at_any_price() -> None:
+    base = {"psnr": 36.0, "lpips": 0.12}
+    near, sharp, wild = (
+        Scores(psnr, 0.9, lpips, 1.0, base) for psnr, lpips in ((36.8, 0.10), (36.0, 0.07), (34.0, 0.06))
+    )
+    assert near.merit(False) > sharp.merit(False) > wild.merit(False)
+    assert sharp.merit(True) > near.merit(True) > wild.merit(True)
+    assert Scores(36.0, 0.9, None, 1.0, base).merit(True) == 36.0, "no weights of LPIPS: PSNR chooses"
+
+
+def test_validation_sees_a_perfect_and_a_broken_network(crops: Path) -> None:
+    validator = Validator(dataset.load(crops).clips, torch.device("cpu"))
+    nearest = validator(torch.nn.Upsample(scale_factor=2, mode="nearest"))
+    grey = validator(lambda x: torch.full((1, 1, 2 * x.shape[2], 2 * x.shape[3]), 0.5))  # type: ignore[arg-type]
+    assert grey.psnr < nearest.psnr < validator.lanczos["psnr"]
+    assert grey.ssim < nearest.ssim < validator.lanczos["ssim"]
+
+
+def test_distillation_draws_to_the_teacher() -> None:
+    """Nothing but the distill loss: the small network comes near the teacher's picture and attention."""
+    torch.manual_seed(0)
+    teacher = TrainableGenerator(GeneratorConfig(2, 16, 2), expand=2)
+    with torch.no_grad():
+        for parameter in teacher.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    student, x = TrainableGenerator(GeneratorConfig(2, 8, 1), expand=2), torch.rand(4, 1, 16, 16)
+    distiller = Distiller(teacher)
+    assert distiller(teacher, x, teacher(x)).item() == pytest.approx(0, abs=1e-5)
+    optimizer = torch.optim.Adam(student.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(60):
+        loss = distiller(student, x, student(x))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_a_teacher_guides_a_run(crops: Path, tmp_path: Path) -> None:
+    (teacher,) = loop.train_stages(crops, tmp_path / "t", replace(TINY, channels=16, body=2))
+    stage = replace(NEAR, losses={"pixel": 1.0, "distill": 1.0}, iterations=20)
+    reports: list[loop.Progress] = []
+    loop.train_stages(
+        crops, tmp_path / "s", replace(TINY, stages=(stage,)), teacher=teacher,
+        hooks=loop.Hooks(progress=reports.append),
+    )  # fmt: skip
+    assert set(reports[-1].losses) == {"pixel", "distill"}
+
+
+def test_whole_job_exports_every_format_of_both_models(tmp_path: Path, crops: Path) -> None:
+    """A run that ends with an adversary writes its partner too, under the name that --strength looks for."""
+    config = replace(TINY, channels=16, stages=(replace(NEAR, iterations=150), LOOK), validate_every=50)
+    job = TrainJob(
+        folder=crops.parent / "clips", output=tmp_path / "weights" / "my", config=config, crops=crops
+    )
+    exported = train(job)
     names = {p.name for p in (tmp_path / "weights").iterdir() if p.is_file()}
-    assert names == {"my.safetensors", "my.onnx", "my.tflite", "my_int8.tflite"}
-    assert json.loads(json.dumps(exported.facts))["step"] in (100, 200)
+    kinds = (".safetensors", ".onnx", ".tflite", "_int8.tflite")
+    assert names >= {f"my{part}{kind}" for part in ("", "_fidelity") for kind in kinds}
+    assert [e.files.name for e in exported] == ["my", "my_fidelity"]
+    assert json.loads(json.dumps(exported[0].facts))["stage"] == 2
+    from upscale.backends import load
+    from upscale.model.weights import find_model
+
+    luma = np.random.default_rng(0).integers(16, 236, (24, 32), dtype=np.uint8)
+    with load("onnx", find_model(str(tmp_path / "weights" / "my.onnx"), strength=0.5)) as backend:
+        assert backend(luma).shape == (48, 64)
     with pytest.raises(UsageError, match="--resume"):
-        train(clips, tmp_path / "weights" / "my", config, silent)
+        train(job)

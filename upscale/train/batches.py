@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -104,19 +104,16 @@ def _levels(rng: np.random.Generator, share: float) -> tuple[float, float]:
     return 1.0, 0.0
 
 
-def prefetch(
-    crops: Records, how: Sampler, *, first: int, last: int, depth: int = 8
-) -> Iterator[Batch]:
+def prefetch(crops: Records, how: Sampler, *, first: int, last: int, depth: int = 8) -> Iterator[Batch]:
     """Batches of steps first … last-1, made ahead in one thread while torch computes."""
     ready: queue.Queue[Batch | BaseException] = queue.Queue(depth)
     stop = threading.Event()
 
-    def put(item: Any) -> None:
+    def put(item: Batch | BaseException) -> None:
         while not stop.is_set():
-            try:
-                return ready.put(item, timeout=0.2)
-            except queue.Full:
-                continue
+            with contextlib.suppress(queue.Full):
+                ready.put(item, timeout=0.2)
+                return
 
     def produce() -> None:
         try:

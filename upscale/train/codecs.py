@@ -62,7 +62,8 @@ def through(frames: list[av.VideoFrame], coding: Coding) -> list[av.VideoFrame]:
         frames: equally large yuv420p frames with even sides.
 
     Returns:
-        As many yuv420p frames, in order: I, P and B as the encoder decides.
+        As many yuv420p frames, in order: I, P and B as the encoder decides. libx264 makes slightly
+        different ones from call to call, on some processors even with one thread.
 
     Raises:
         av.FFmpegError: the encoder refuses this size or setting.
@@ -74,7 +75,7 @@ def through(frames: list[av.VideoFrame], coding: Coding) -> list[av.VideoFrame]:
         stream = out.add_stream(coding.codec, rate=25, options=dict(coding.options))
         stream.width, stream.height, stream.pix_fmt = frames[0].width, frames[0].height, "yuv420p"
         stream.gop_size = coding.interval
-        stream.thread_count = 1  # the same bytes on every machine
+        stream.thread_count = 1
         if coding.codec == "mpeg4":
             stream.max_b_frames = 1
         for index, frame in enumerate(frames):

@@ -33,8 +33,8 @@ VERSIONS = (
 BICUBIC_SHARE = 0.6
 #: Most crops from one sequence, so that a few large pictures do not outweigh hundreds of small ones.
 PER_SEQUENCE = 16
-#: Mean of |Laplacian|, in code values, below which a crop is too flat to learn from.
-FLAT = 1.5
+#: Mean of |Laplacian|, in code values, below which a crop holds nothing to learn from.
+FLAT = 0.5
 #: Every n-th source is held out for validation; of few sources, every n-th sequence.
 HOLD_OUT = 16
 FEW_SOURCES = 2 * HOLD_OUT
@@ -181,7 +181,7 @@ def _record(sharp: av.VideoFrame, versions: list[av.VideoFrame], corner: tuple[i
 
 
 def _corners(frame: av.VideoFrame, rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Corners (multiples of 4) of up to `PER_SEQUENCE` crops, flat ones left out, busy ones first."""
+    """Corners (multiples of 4) of up to `PER_SEQUENCE` crops, empty ones left out."""
     picture = plane_view(frame, 0)
     height, width = picture.shape
     stride = CROP // 2
@@ -192,8 +192,9 @@ def _corners(frame: av.VideoFrame, rng: np.random.Generator) -> list[tuple[int, 
             beside = crop[:-2, 1:-1] + crop[2:, 1:-1] + crop[1:-1, :-2] + crop[1:-1, 2:]
             scored.append((float(np.abs(4 * crop[1:-1, 1:-1] - beside).mean()), top, left))
     usable = sorted((s for s in scored if s[0] > FLAT), reverse=True)
-    # Half by sharpness, half by lot: the sharpest crops alone would all be text and foliage.
-    best, rest = usable[: PER_SEQUENCE // 2], usable[PER_SEQUENCE // 2 :]
+    # A third by sharpness, the rest by lot: the sharpest crops alone would all be text and foliage,
+    # and a network that never saw what is out of focus makes texture of it.
+    best, rest = usable[: PER_SEQUENCE // 3], usable[PER_SEQUENCE // 3 :]
     if rest:
         picked = rng.choice(len(rest), size=min(len(rest), PER_SEQUENCE - len(best)), replace=False)
         best += [rest[i] for i in picked]

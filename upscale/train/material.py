@@ -1,4 +1,4 @@
-"""Sharp moving sequences out of a folder of clips and stills."""
+"""Moving sequences out of a folder of clips and stills."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import av
 import numpy as np
 
 from upscale.planes import plane_view
+from upscale.train.codecs import draw_x264, through
 
 STILLS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 CLIPS = {
@@ -24,8 +25,13 @@ WINDOW = (1280, 720)
 #: Windows of a still that is larger than two of them, at different places; the first is cut from the
 #: halved picture, which is sharper and shows more at once.
 WINDOWS_PER_STILL = 3
-#: Clips up to this height are halved before they count as sharp: most were compressed to fit.
+#: Every other sequence of a clip up to this height is halved: most were compressed to fit, and are sharp
+#: only then. The others stay as soft as they are.
 SOFT_HEIGHT = 1088
+#: Share of the sharp sequences that are made as soft as many originals are, by a detour over a smaller
+#: size, and share that are compressed. A network that sees only crisp truths sharpens everything: on
+#: soft clips that costs more than it brings on crisp ones.
+SOFTENED, COMPRESSED = 0.3, 0.35
 #: Whole pixels of the sharp picture by which a still may pan a frame: half pixels of the small one.
 PAN = 3
 
@@ -44,7 +50,7 @@ def find_sources(folder: Path) -> list[Path]:
 
 
 def read_sequences(path: Path, rng: np.random.Generator, per_clip: int = 10) -> Iterator[Sequence]:
-    """Sharp sequences of one file: a still pans, a clip gives up to `per_clip` runs of its frames.
+    """Sequences of one file: a still pans, a clip gives up to `per_clip` runs of its frames.
 
     Raises:
         av.FFmpegError, ValueError: the file cannot be decoded.
@@ -53,10 +59,10 @@ def read_sequences(path: Path, rng: np.random.Generator, per_clip: int = 10) -> 
         with av.open(f"file:{path}") as container:
             picture = _planar(next(container.decode(video=0)))
         if picture.width * picture.height < 2 * WINDOW[0] * WINDOW[1]:
-            yield Sequence(str(path), _pan(picture, rng))
+            yield Sequence(str(path), _worn(_pan(picture, rng), rng))
             return
         for index in range(WINDOWS_PER_STILL):
-            yield Sequence(str(path), _pan(picture if index else _half(picture), rng))
+            yield Sequence(str(path), _worn(_pan(picture if index else _half(picture), rng), rng))
         return
     with av.open(f"file:{path}") as container:
         stream = container.streams.video[0]
@@ -64,19 +70,23 @@ def read_sequences(path: Path, rng: np.random.Generator, per_clip: int = 10) -> 
         known = stream.frames or _count_packets(path)
         step = max(SEQUENCE, known // per_clip)
         run: list[av.VideoFrame] = []
+        halve = True
         for index, frame in enumerate(container.decode(stream)):
             if index % step >= SEQUENCE:
                 continue
             if index % step == 0:
                 run = []
-            picture = _sharpen_by_halving(_planar(frame))
+            picture = _planar(frame)
+            if halve and picture.height <= SOFT_HEIGHT and min(picture.width, picture.height) >= 512:
+                picture = _half(picture)
             if run and _is_cut(run[-1], picture):
                 run = []
             run.append(picture)
             if len(run) == SEQUENCE:
                 corner = _corner(picture, rng, 0)
-                yield Sequence(str(path), [_window(p, corner, _size(p, 0)) for p in run])
-                run = []
+                frames = [_window(p, corner, _size(p, 0)) for p in run]
+                yield Sequence(str(path), _worn(frames, rng) if halve else frames)
+                run, halve = [], not halve
 
 
 def _count_packets(path: Path) -> int:
@@ -124,16 +134,22 @@ def _window(picture: av.VideoFrame, corner: tuple[int, int], size: tuple[int, in
     return whole.reformat(format="yuv420p", interpolation="BICUBIC")
 
 
-def _sharpen_by_halving(picture: av.VideoFrame) -> av.VideoFrame:
-    if picture.height > SOFT_HEIGHT or min(picture.width, picture.height) < 512:
-        return picture
-    return _half(picture)
+def _worn(frames: list[av.VideoFrame], rng: np.random.Generator) -> list[av.VideoFrame]:
+    """The frames as an original in the wild might be: soft, compressed, both, most often neither."""
+    soft, compressed = rng.random() < SOFTENED, rng.random() < COMPRESSED
+    width, height = frames[0].width, frames[0].height
+    if soft:
+        share = rng.uniform(0.5, 0.9)
+        small = {"width": int(width * share) // 2 * 2, "height": int(height * share) // 2 * 2}
+        frames = [
+            f.reformat(**small, interpolation="BICUBIC").reformat(width, height, interpolation="BICUBIC")
+            for f in frames
+        ]
+    return through(frames, draw_x264(rng, 17, 26)) if compressed else frames
 
 
 def _half(picture: av.VideoFrame) -> av.VideoFrame:
-    return picture.reformat(
-        width=picture.width // 2, height=picture.height // 2, interpolation="BICUBIC"
-    )
+    return picture.reformat(width=picture.width // 2, height=picture.height // 2, interpolation="BICUBIC")
 
 
 def _is_cut(before: av.VideoFrame, after: av.VideoFrame) -> bool:

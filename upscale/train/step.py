@@ -106,7 +106,9 @@ class StageTrainer:
             # The eye sees the picture before its levels were changed for augmentation.
             seen, truth = ((t - batch.offset) / batch.gain for t in (output, batch.high))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                losses["perceptual"] = self.perceptual(seen, truth, batch.low_chroma, batch.high_chroma).float()
+                losses["perceptual"] = self.perceptual(
+                    seen, truth, batch.low_chroma, batch.high_chroma
+                ).float()
         if self.discriminator is not None:
             from upscale.train.losses.adversarial import generator_loss
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,14 +35,14 @@ class Scores:
     Attributes:
         psnr, ssim: of luma, all kept frames; dB and -1…1.
         lpips: AlexNet distance of the last frame in colour; None without its weights.
-        flicker: 1 is as the original (`upscale.quality.flicker`).
+        flicker: 1 is as the original (`upscale.quality.flicker`); None where nothing stands still.
         lanczos: {"psnr", "lpips" …} of swscale's lanczos on the same frames.
     """
 
     psnr: float
     ssim: float
     lpips: float | None
-    flicker: float
+    flicker: float | None
     lanczos: dict[str, float]
 
     def merit(self, perceptual: bool) -> float:
@@ -68,9 +69,9 @@ class Validator:
         self.clips, self.device = clips.clips, device
         self.lpips = _find_lpips(device)
         self.truths = [self._features(c.luma[-1], c.chroma[-1]) for c in self.clips]
-        self.lanczos: dict[str, float] = {}
         self.lanczos = self._means(
-            (clip, index, k, np.stack([lanczos(f) for f in clip.low_luma[k]])) for clip, index, k in self._inputs()
+            (clip, index, k, np.stack([lanczos(f) for f in clip.low_luma[k]]))
+            for clip, index, k in self._inputs()
         )
 
     def __call__(self, network: nn.Module) -> Scores:
@@ -79,7 +80,7 @@ class Validator:
             (clip, index, k, run_network(network, clip.low_luma[k], self.device))
             for clip, index, k in self._inputs()
         )
-        return Scores(means["psnr"], means["ssim"], means.get("lpips"), means["flicker"], self.lanczos)
+        return Scores(means["psnr"], means["ssim"], means.get("lpips"), means.get("flicker"), self.lanczos)
 
     def _inputs(self) -> Iterator[tuple[Clip, int, int]]:
         for index, clip in enumerate(self.clips):
@@ -91,7 +92,9 @@ class Validator:
         for clip, index, k, output in outputs:
             rows["psnr"] += [psnr(t, o) for t, o in zip(clip.luma, output, strict=True)]
             rows["ssim"].append(ssim(clip.luma[-1], output[-1]))
-            rows["flicker"].append(flicker(list(clip.luma), list(output)))
+            still = flicker(list(clip.luma), list(output))
+            if not math.isnan(still):  # nothing in this clip stands still
+                rows["flicker"].append(still)
             if self.lpips is not None:
                 features = self._features(output[-1], clip.low_chroma[k, -1])
                 with torch.no_grad():
