@@ -33,7 +33,7 @@ def test_every_character_is_another() -> None:
     assert (_drawn("é") == _drawn("?")).all()
 
 
-@pytest.mark.parametrize("x, y", [(-5, -5), (38, 18), (-100, 0), (0, -100), (100, 100), (0, 19)])
+@pytest.mark.parametrize(("x", "y"), [(-5, -5), (38, 18), (-100, 0), (0, -100), (100, 100), (0, 19)])
 def test_cut_off_at_the_edges(x: int, y: int) -> None:
     """What is inside equals the same text on a large canvas; nothing raises."""
     small, large = np.zeros((20, 40, 3), np.uint8), np.zeros((260, 400, 3), np.uint8)

@@ -73,6 +73,7 @@ def through(frames: list[av.VideoFrame], coding: Coding) -> list[av.VideoFrame]:
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="matroska") as out:
         stream = out.add_stream(coding.codec, rate=25, options=dict(coding.options))
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = frames[0].width, frames[0].height, "yuv420p"
         stream.gop_size = coding.interval
         stream.thread_count = 1

@@ -6,6 +6,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from upscale.planes import plane_view, write_plane
+
 Plane = npt.NDArray[np.uint8]
 
 #: Downscaling kernels by name: what cameras, editors and `ffmpeg -vf scale` leave behind. All but
@@ -58,11 +60,9 @@ def halve_frame(frame: av.VideoFrame, kernel: str = "BICUBIC") -> av.VideoFrame:
         frame: sides are multiples of 4.
         kernel: one of `KERNELS`, or "matlab" for the luma of the literature's sets.
     """
-    size = {"width": frame.width // 2, "height": frame.height // 2}
+    width, height = frame.width // 2, frame.height // 2
     if kernel not in _TAPS:
-        return frame.reformat(**size, interpolation=kernel)
-    from upscale.planes import plane_view, write_plane
-
-    small = frame.reformat(**size, interpolation="BICUBIC")
+        return frame.reformat(width, height, interpolation=kernel)
+    small = frame.reformat(width, height, interpolation="BICUBIC")
     write_plane(small, 0, halve(np.ascontiguousarray(plane_view(frame, 0), dtype=np.uint8), kernel))
     return small

@@ -67,7 +67,7 @@ class HeldOutClips:
     def save(self, path: Path) -> None:
         names = ("luma", "chroma", "low_luma", "low_chroma")
         arrays = {f"{n}{i}": getattr(c, n) for i, c in enumerate(self.clips) for n in names}
-        np.savez(path, **arrays)  # type: ignore[arg-type]
+        np.savez(path, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> HeldOutClips:

@@ -140,9 +140,9 @@ def _worn(frames: list[av.VideoFrame], rng: np.random.Generator) -> list[av.Vide
     width, height = frames[0].width, frames[0].height
     if soft:
         share = rng.uniform(0.5, 0.9)
-        small = {"width": int(width * share) // 2 * 2, "height": int(height * share) // 2 * 2}
+        small = int(width * share) // 2 * 2, int(height * share) // 2 * 2
         frames = [
-            f.reformat(**small, interpolation="BICUBIC").reformat(width, height, interpolation="BICUBIC")
+            f.reformat(*small, interpolation="BICUBIC").reformat(width, height, interpolation="BICUBIC")
             for f in frames
         ]
     return through(frames, draw_x264(rng, 17, 26)) if compressed else frames
