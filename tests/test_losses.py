@@ -22,6 +22,7 @@ from upscale.train.losses.adversarial import discriminator_loss, generator_loss
 from upscale.train.losses.perceptual import Perceptual
 from upscale.train.losses.pixel import pixel_loss
 from upscale.train.losses.tangent import tangent_loss
+from upscale.train.losses.temporal import temporal_loss
 from upscale.train.losses.transport import transport_loss
 from upscale.train.reparam import TrainableGenerator
 
@@ -50,7 +51,15 @@ def texture(*shape: int) -> Tensor:
 
 
 def test_every_loss_is_listed_without_torch() -> None:
-    assert set(LOSSES) == {"pixel", "adversarial", "tangent", "transport", "perceptual", "distill"}
+    assert set(LOSSES) == {
+        "pixel",
+        "adversarial",
+        "tangent",
+        "transport",
+        "perceptual",
+        "temporal",
+        "distill",
+    }
     for name, info in LOSSES.items():
         assert info.name == name
         assert info.constraint
@@ -362,3 +371,33 @@ def test_perceptual_is_differentiable_in_the_output_alone(perceptual: Perceptual
     with torch.no_grad():
         moved = [perceptual(output + s * slope.view_as(output), truth, chroma) for s in (-0.05, 0.05)]
     assert float(moved[1] - moved[0]) / 0.1 == pytest.approx(float(output.grad.norm()), rel=0.1)
+
+
+def test_temporal_counts_shimmer_and_not_sharpness_or_motion() -> None:
+    torch.manual_seed(0)
+    truth = torch.rand(2, 1, 32, 32)
+    moved = truth.roll(1, -1)
+    assert temporal_loss(truth, truth, truth, truth).item() == pytest.approx(0, abs=1e-6)
+    assert temporal_loss(truth, moved, truth, moved).item() == pytest.approx(0, abs=1e-6)
+    still = truth + 0.3 * (truth - truth.mean())
+    assert temporal_loss(still, still, truth, truth).item() == pytest.approx(0, abs=1e-6)
+    weak, strong = (
+        temporal_loss(truth + s * torch.randn_like(truth), truth, truth, truth).item() for s in (0.01, 0.05)
+    )
+    assert 0.001 < weak < strong
+
+
+def test_temporal_gradient_calms() -> None:
+    """Descending on it alone takes the flicker out of an output that flickers."""
+    torch.manual_seed(0)
+    truth = torch.rand(1, 1, 16, 16)
+    before = (truth + 0.05 * torch.randn_like(truth)).requires_grad_()
+    after = (truth + 0.05 * torch.randn_like(truth)).requires_grad_()
+    optimizer = torch.optim.Adam([before, after], lr=2e-3)
+    start = temporal_loss(before, after, truth, truth).item()
+    for _ in range(60):
+        loss = temporal_loss(before, after, truth, truth)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.2 * start

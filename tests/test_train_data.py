@@ -219,6 +219,17 @@ def test_levels_change_both_pictures_alike(crops: Path) -> None:
     torch.testing.assert_close((changed.low - changed.offset) / changed.gain, plain.low, atol=1e-5, rtol=0)
 
 
+def test_the_frame_before_lies_under_the_frame(crops: Path) -> None:
+    """Two neighbouring frames differ less than two crops do, and take the same augmentation."""
+    found = dataset.load(crops).train
+    batch = make_batch(found, 2, Sampler(seed=1, batch=16, patch=48, mix=EVENLY, levels=0.5, before=True))
+    assert batch.low_before.shape == batch.low.shape
+    change = (batch.high - batch.high_before).abs().mean()
+    assert 0 < change < 0.5 * (batch.high - batch.high.roll(1, 0)).abs().mean()
+    assert (batch.low - batch.low_before).abs().mean() < 0.5 * (batch.low - batch.low.roll(1, 0)).abs().mean()
+    assert make_batch(found, 2, Sampler(seed=1, batch=2, patch=48, mix=EVENLY)).low_before.shape[0] == 0
+
+
 def test_prefetching_passes_errors_on_and_ends(crops: Path) -> None:
     found = dataset.load(crops).train
     how = Sampler(seed=1, batch=2, patch=32, mix=EVENLY)

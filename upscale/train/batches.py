@@ -23,6 +23,7 @@ class Batch:
         low, high: (N, 1, P, P) and (N, 1, 2P, 2P) float32 code values / 255.
         low_chroma, high_chroma: (N, 2, P/2, P/2) and (N, 2, P, P) float32 code values / 255, of the
             decoded and of the true picture.
+        low_before, high_before: luma of the frame before, as `low` and `high`; may be empty.
         gain, offset: (N, 1, 1, 1); luma of `low` and `high` was multiplied and shifted by these.
     """
 
@@ -30,6 +31,8 @@ class Batch:
     high: Tensor
     low_chroma: Tensor
     high_chroma: Tensor
+    low_before: Tensor
+    high_before: Tensor
     gain: Tensor
     offset: Tensor
 
@@ -47,7 +50,7 @@ class Sampler:
         mix: share of each of `VERSIONS`, summing to 1.
         levels: share of crops with another gain, offset or range.
         first: number of this process's first crop in the whole step's batch.
-        chroma: whether chroma is needed; without it those tensors are empty.
+        chroma, before: whether chroma and the frame before are needed; else those tensors are empty.
     """
 
     seed: int
@@ -57,6 +60,7 @@ class Sampler:
     levels: float = 0.0
     first: int = 0
     chroma: bool = True
+    before: bool = False
 
 
 def make_batch(crops: Records, step: int, how: Sampler) -> Batch:
@@ -69,6 +73,9 @@ def make_batch(crops: Records, step: int, how: Sampler) -> Batch:
     depth = n if how.chroma else 0
     low_chroma = np.empty((depth, 2, p // 2, p // 2), np.uint8)
     high_chroma = np.empty((depth, 2, p, p), np.uint8)
+    pairs = n if how.before else 0
+    low_before = np.empty((pairs, 1, p, p), np.uint8)
+    high_before = np.empty((pairs, 1, 2 * p, 2 * p), np.uint8)
     gains = np.empty((n, 2), np.float32)
     for i in range(n):
         rng = np.random.default_rng((how.seed, step, how.first + i))
@@ -89,9 +96,16 @@ def make_batch(crops: Records, step: int, how: Sampler) -> Batch:
         if how.chroma:
             low_chroma[i] = cut(crops["degraded_chroma"][which, version], 0.5)
             high_chroma[i] = cut(crops["sharp_chroma"][which], 1)
+        if how.before:
+            low_before[i, 0] = cut(crops["degraded_before"][which, version], 1)
+            high_before[i, 0] = cut(crops["sharp_before"][which], 2)
     gain, offset = torch.from_numpy(gains)[:, :, None, None, None].unbind(1)
-    planes = [torch.from_numpy(a).float().div_(255) for a in (low, high, low_chroma, high_chroma)]
-    return Batch(planes[0] * gain + offset, planes[1] * gain + offset, planes[2], planes[3], gain, offset)
+    now = [torch.from_numpy(a).float().div_(255) for a in (low, high)]
+    chroma = [torch.from_numpy(a).float().div_(255) for a in (low_chroma, high_chroma)]
+    before = [torch.from_numpy(a).float().div_(255) for a in (low_before, high_before)]
+    if how.before:
+        before = [luma * gain + offset for luma in before]
+    return Batch(*(luma * gain + offset for luma in now), *chroma, *before, gain, offset)
 
 
 def _levels(rng: np.random.Generator, share: float) -> tuple[float, float]:

@@ -59,7 +59,14 @@ STAGES = (
         iterations=12_000,
         batch=8,
         learning_rate=2e-4,
-        losses={"pixel": 1.0, "perceptual": 1.0, "adversarial": 0.005, "tangent": 0.001, "transport": 0.1},
+        losses={
+            "pixel": 1.0,
+            "perceptual": 1.0,
+            "adversarial": 0.005,
+            "tangent": 0.001,
+            "transport": 0.1,
+            "temporal": 2.0,
+        },
     ),
 )
 

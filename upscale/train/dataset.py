@@ -33,23 +33,28 @@ VERSIONS = (
 BICUBIC_SHARE = 0.6
 #: Most crops from one sequence, so that a few large pictures do not outweigh hundreds of small ones.
 PER_SEQUENCE = 16
-#: Mean of |Laplacian|, in code values, below which a crop holds nothing to learn from.
-FLAT = 0.5
+#: Mean of |Laplacian|, in code values, below which a crop is empty. Crops out of focus are kept: they
+#: are half of most films, and networks that never saw them make texture of their faint noise.
+EMPTY = 0.05
 #: Every n-th source is held out for validation; of few sources, every n-th sequence.
 HOLD_OUT = 16
 FEW_SOURCES = 2 * HOLD_OUT
 FEW_HOLD_OUT = 5
 MIN_CROPS = 64
 
-#: One crop as it lies in the file: luma beside its 4:2:0 chroma, all uint8.
+#: One crop as it lies in the file: luma beside its 4:2:0 chroma, and luma of the frame before, all uint8.
 RECORD = np.dtype(
     [
         ("sharp", "u1", (CROP, CROP)),
         ("sharp_chroma", "u1", (2, CROP // 2, CROP // 2)),
         ("degraded", "u1", (len(VERSIONS), CROP // 2, CROP // 2)),
         ("degraded_chroma", "u1", (len(VERSIONS), 2, CROP // 4, CROP // 4)),
+        ("sharp_before", "u1", (CROP, CROP)),
+        ("degraded_before", "u1", (len(VERSIONS), CROP // 2, CROP // 2)),
     ]
 )
+#: What must be equal for a cache to be read.
+_LAYOUT = {"versions": list(VERSIONS), "bytes": RECORD.itemsize}
 Records = npt.NDArray[np.void]
 OnSource = Callable[[int, int, str, str | None], None]
 
@@ -104,7 +109,7 @@ def build(
         _check(counts, len(sources), clips)
         clips.save(cache / "clips.npz")
         # Written last: its presence says that the crops are whole.
-        facts = {"crops": counts, "sources": len(sources), "seed": seed, "versions": VERSIONS}
+        facts = {"crops": counts, "sources": len(sources), "seed": seed, "layout": _LAYOUT}
         (cache / "index.json").write_text(json.dumps(facts))
     except OSError as e:
         raise TrainError(f"the crops cannot be written: {e.strerror or e}", path=str(cache)) from e
@@ -128,7 +133,7 @@ def load(cache: Path) -> Material:
     """
     try:
         facts = json.loads((cache / "index.json").read_text())
-        if tuple(facts.get("versions", ())) != VERSIONS:
+        if facts.get("layout") != _LAYOUT:
             raise TrainError("crops of another version; remove the folder to make them anew", path=str(cache))
         train, held_out = (
             np.memmap(cache / name, RECORD, "r", shape=(facts["crops"][split],))
@@ -148,7 +153,7 @@ def crops_of(sequence: Sequence, rng: np.random.Generator) -> list[Records]:
     frames = sequence.frames
     if min(frames[0].width, frames[0].height) < CROP:
         return []
-    at = int(rng.integers(2, len(frames))) if len(frames) > 2 else 0
+    at = int(rng.integers(2, len(frames)))
     halves: dict[str, list[av.VideoFrame]] = {}
 
     def halved(kernel: str) -> list[av.VideoFrame]:
@@ -159,24 +164,30 @@ def crops_of(sequence: Sequence, rng: np.random.Generator) -> list[Records]:
     def compressed_kernel() -> str:
         return "BICUBIC" if rng.random() < BICUBIC_SHARE else str(rng.choice(KERNELS[1:]))
 
-    versions = [halve_frame(frames[at], "matlab"), halve_frame(frames[at], str(rng.choice(KERNELS)))]
+    other = str(rng.choice(KERNELS))
+    versions = [[halve_frame(frames[n], kernel) for n in (at - 1, at)] for kernel in ("matlab", other)]
     for low, high in ((18, 24), (24, 30), (30, 36)):
-        versions.append(through(halved(compressed_kernel()), draw_x264(rng, low, high))[at])
-    versions.append(through(halved(compressed_kernel()), draw_other(rng))[at])
-    return [_record(frames[at], versions, corner) for corner in _corners(frames[at], rng)]
+        coded = through(halved(compressed_kernel()), draw_x264(rng, low, high))
+        versions.append(coded[at - 1 : at + 1])
+    versions.append(through(halved(compressed_kernel()), draw_other(rng))[at - 1 : at + 1])
+    return [_record(frames[at - 1 : at + 1], versions, corner) for corner in _corners(frames[at], rng)]
 
 
-def _record(sharp: av.VideoFrame, versions: list[av.VideoFrame], corner: tuple[int, int]) -> Records:
+def _record(
+    sharp: list[av.VideoFrame], versions: list[list[av.VideoFrame]], corner: tuple[int, int]
+) -> Records:
+    """A crop of the second of two frames, and luma of the first; `versions` hold the same two."""
     record = np.zeros((), RECORD)
 
     def cut(frame: av.VideoFrame, plane: int, shrink: int) -> npt.NDArray[np.uint8]:
         (top, left), side = (c // shrink for c in corner), CROP // shrink
         return plane_view(frame, plane)[top : top + side, left : left + side].astype(np.uint8)
 
-    record["sharp"] = cut(sharp, 0, 1)
-    record["sharp_chroma"] = [cut(sharp, k, 2) for k in (1, 2)]
-    record["degraded"] = [cut(v, 0, 2) for v in versions]
-    record["degraded_chroma"] = [[cut(v, k, 4) for k in (1, 2)] for v in versions]
+    record["sharp_before"], record["sharp"] = (cut(frame, 0, 1) for frame in sharp)
+    record["sharp_chroma"] = [cut(sharp[1], k, 2) for k in (1, 2)]
+    record["degraded_before"] = [cut(v[0], 0, 2) for v in versions]
+    record["degraded"] = [cut(v[1], 0, 2) for v in versions]
+    record["degraded_chroma"] = [[cut(v[1], k, 4) for k in (1, 2)] for v in versions]
     return record
 
 
@@ -191,10 +202,9 @@ def _corners(frame: av.VideoFrame, rng: np.random.Generator) -> list[tuple[int, 
             crop = picture[top : top + CROP, left : left + CROP].astype(np.float32)
             beside = crop[:-2, 1:-1] + crop[2:, 1:-1] + crop[1:-1, :-2] + crop[1:-1, 2:]
             scored.append((float(np.abs(4 * crop[1:-1, 1:-1] - beside).mean()), top, left))
-    usable = sorted((s for s in scored if s[0] > FLAT), reverse=True)
-    # A third by sharpness, the rest by lot: the sharpest crops alone would all be text and foliage,
-    # and a network that never saw what is out of focus makes texture of it.
-    best, rest = usable[: PER_SEQUENCE // 3], usable[PER_SEQUENCE // 3 :]
+    usable = sorted((s for s in scored if s[0] > EMPTY), reverse=True)
+    # A quarter by sharpness, the rest by lot, as in whole frames.
+    best, rest = usable[: PER_SEQUENCE // 4], usable[PER_SEQUENCE // 4 :]
     if rest:
         picked = rng.choice(len(rest), size=min(len(rest), PER_SEQUENCE - len(best)), replace=False)
         best += [rest[i] for i in picked]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def export(path: Path, prefix: Path, cache: Path) -> Exported:
     pictures = calibration_pictures(cache)
     quantize_int8(paths["tflite"], paths["tflite_int8"], pictures)
     hashes = {kind: file_hash(p) for kind, p in paths.items()}
-    files = ModelFiles(prefix.name, config, *(paths[kind] for kind in KINDS), sha256=hashes)
+    files = replace(ModelFiles(prefix.name, config, sha256=hashes), **paths)
     return Exported(files, facts, check_exports(files, pictures))
 
 

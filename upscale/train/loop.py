@@ -241,6 +241,7 @@ def _run_stage(
         levels=stage.levels,
         first=state.group.rank * stage.batch,
         chroma=trainer.perceptual is not None,
+        before=bool(stage.losses.get("temporal")),
     )
     sums: dict[str, float] = {}
     count, since = 0, time.perf_counter()

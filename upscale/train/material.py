@@ -38,7 +38,7 @@ PAN = 3
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """One to `SEQUENCE` consecutive yuv420p limited-range frames, sides multiples of 8, ≤ `WINDOW`."""
+    """`SEQUENCE` consecutive yuv420p limited-range frames, sides multiples of 8, ≤ `WINDOW`."""
 
     source: str
     frames: list[av.VideoFrame]

@@ -93,7 +93,9 @@ class StageTrainer:
         _apply(self.optimizer, self.stage.learning_rate * share, total, self.group)
         self._average(step)
         if self.discriminator is not None:
-            losses["discriminator"] = self._train_discriminator(output.detach(), batch, share)
+            seen = round_codes((output.detach() - batch.offset) / batch.gain)
+            truth = (batch.high - batch.offset) / batch.gain
+            losses["discriminator"] = self._train_discriminator(truth, seen, share)
         return {k: float(v.detach()) for k, v in losses.items()}
 
     def _losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -102,19 +104,19 @@ class StageTrainer:
         weights, losses = self.stage.losses, {}
         if weights.get("pixel"):
             losses["pixel"] = pixel_loss(self.stage.pixel, output, batch.high)
+        # The eye and the discriminator see code values of the picture before its levels were changed.
+        # Unrounded, a flat area would show neither of them the steps that the output will have there.
+        seen = round_codes((output - batch.offset) / batch.gain)
+        truth = (batch.high - batch.offset) / batch.gain
         if self.perceptual is not None:
-            # The eye sees the picture before its levels were changed for augmentation.
-            seen, truth = ((t - batch.offset) / batch.gain for t in (output, batch.high))
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                losses["perceptual"] = self.perceptual(
-                    seen, truth, batch.low_chroma, batch.high_chroma
-                ).float()
+            # In float32: bf16 has too few digits for faint patterns, to which LPIPS is most sensitive.
+            losses["perceptual"] = self.perceptual(seen, truth, batch.low_chroma, batch.high_chroma)
         if self.discriminator is not None:
             from upscale.train.losses.adversarial import generator_loss
 
             self.discriminator.requires_grad_(False)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                real, fake = self.discriminator(batch.high), self.discriminator(output)
+                real, fake = self.discriminator(truth), self.discriminator(seen)
             losses["adversarial"] = generator_loss(self.stage.adversarial, real.float(), fake.float())
         if weights.get("tangent"):
             from upscale.train.losses.tangent import tangent_loss
@@ -124,19 +126,25 @@ class StageTrainer:
         if weights.get("transport"):
             from upscale.train.losses.transport import transport_loss
 
-            losses["transport"] = transport_loss(output, batch.high)
+            losses["transport"] = transport_loss(seen, truth)
+        if weights.get("temporal"):
+            from upscale.train.losses.temporal import temporal_loss
+
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                before = self.model(batch.low_before)
+            losses["temporal"] = temporal_loss(before.float(), output, batch.high_before, batch.high)
         if self.distiller is not None:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 losses["distill"] = self.distiller(self.model, batch.low, output)
         return losses
 
-    def _train_discriminator(self, fake: Tensor, batch: Batch, share: float) -> Tensor:
+    def _train_discriminator(self, real: Tensor, fake: Tensor, share: float) -> Tensor:
         from upscale.train.losses.adversarial import discriminator_loss
 
         assert self.discriminator is not None and self.discriminator_optimizer is not None
         self.discriminator.requires_grad_(True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            real_logits, fake_logits = self.discriminator(batch.high), self.discriminator(fake)
+            real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
         loss = discriminator_loss(self.stage.adversarial, real_logits.float(), fake_logits.float())
         rate = self.stage.discriminator_rate * share
         _apply(self.discriminator_optimizer, rate, loss, self.group)
@@ -147,6 +155,11 @@ class StageTrainer:
         # The average follows closely at first, so that early validations are not of the start.
         decay = min(self.stage.ema, step / (step + 10))
         torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - decay)
+
+
+def round_codes(picture: Tensor) -> Tensor:
+    """0…1 rounded to 8-bit code values, with the gradient of the unrounded (straight-through)."""
+    return picture + (picture * 255).round().div(255).sub(picture).detach()
 
 
 def _adam(network: nn.Module, rate: float) -> Adam:

@@ -61,6 +61,13 @@ _ALL = (
         1.0,
     ),
     LossInfo(
+        "temporal",
+        "time: what stands still stays still",
+        "distance between the changes of output and original from one frame to the next",
+        "cf. Chu et al. 2020, TecoGAN",
+        2.0,
+    ),
+    LossInfo(
         "distill",
         "follow a larger network",
         "distance from a teacher's output and attention maps; needs --teacher",
