@@ -21,6 +21,7 @@ from upscale.train.losses import LOSSES, adversarial, pixel
 from upscale.train.losses.adversarial import discriminator_loss, generator_loss
 from upscale.train.losses.perceptual import Perceptual
 from upscale.train.losses.pixel import pixel_loss
+from upscale.train.losses.smooth import smooth_loss
 from upscale.train.losses.tangent import tangent_loss
 from upscale.train.losses.temporal import temporal_loss
 from upscale.train.losses.transport import transport_loss
@@ -401,3 +402,17 @@ def test_temporal_gradient_calms() -> None:
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.2 * start
+
+
+def test_smooth_finds_a_grid_that_is_fainter_than_a_code_value() -> None:
+    torch.manual_seed(0)
+    bilinear = nn.Upsample(scale_factor=2, mode="bilinear")
+    grid = torch.zeros(1, 1, 80, 80)
+    grid[..., ::4, ::4] = 0.8 / 255
+    plain, patterned = (
+        smooth_loss(lambda x, g=g: bilinear(x) + g, torch.device("cpu")).item()  # type: ignore[misc]
+        for g in (torch.zeros_like(grid), grid)
+    )
+    assert plain < 0.3, "only the rounding of the input is left"
+    assert patterned > plain + 0.01
+    assert smooth_loss(nn.Upsample(scale_factor=2), torch.device("cpu")).item() > plain

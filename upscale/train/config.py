@@ -66,6 +66,7 @@ STAGES = (
             "tangent": 0.001,
             "transport": 0.1,
             "temporal": 2.0,
+            "smooth": 0.1,
         },
     ),
 )

@@ -127,6 +127,10 @@ class StageTrainer:
             from upscale.train.losses.transport import transport_loss
 
             losses["transport"] = transport_loss(seen, truth)
+        if weights.get("smooth"):
+            from upscale.train.losses.smooth import smooth_loss
+
+            losses["smooth"] = smooth_loss(self.model, self.device)
         if weights.get("temporal"):
             from upscale.train.losses.temporal import temporal_loss
 

@@ -68,6 +68,13 @@ _ALL = (
         2.0,
     ),
     LossInfo(
+        "smooth",
+        "no pattern of its own on smooth areas",
+        "difference between enlarged random planes and bowls and the true ones, in code values",
+        "cf. Odena et al. 2016, checkerboard artifacts",
+        0.1,
+    ),
+    LossInfo(
         "distill",
         "follow a larger network",
         "distance from a teacher's output and attention maps; needs --teacher",
