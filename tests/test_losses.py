@@ -59,6 +59,7 @@ def test_every_loss_is_listed_without_torch() -> None:
         "transport",
         "perceptual",
         "temporal",
+        "smooth",
         "distill",
     }
     for name, info in LOSSES.items():
@@ -413,6 +414,6 @@ def test_smooth_finds_a_grid_that_is_fainter_than_a_code_value() -> None:
         smooth_loss(lambda x, g=g: bilinear(x) + g, torch.device("cpu")).item()  # type: ignore[misc]
         for g in (torch.zeros_like(grid), grid)
     )
-    assert plain < 0.3, "only the rounding of the input is left"
+    assert plain < 0.1
     assert patterned > plain + 0.01
     assert smooth_loss(nn.Upsample(scale_factor=2), torch.device("cpu")).item() > plain

@@ -118,6 +118,7 @@ def test_p_and_b_frames_are_harvested() -> None:
 def test_a_still_pans_by_whole_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a pixel of the small picture, and the sharp one stays sharp."""
     monkeypatch.setattr(material, "SOFTENED", 0.0)
+    monkeypatch.setattr(material, "GRAINY", 0.0)
     monkeypatch.setattr(material, "COMPRESSED", 0.0)
     picture = np.random.default_rng(3).integers(0, 256, (300, 400, 3), dtype=np.uint8)
     with av.open(str(tmp_path / "still.png"), "w", format="image2") as out:
@@ -138,6 +139,16 @@ def test_a_still_pans_by_whole_pixels(tmp_path: Path, monkeypatch: pytest.Monkey
             if np.array_equal(np.roll(lumas[1], (dy, dx), (0, 1))[inner], lumas[0][inner])
         ]  # fmt: skip
         assert len(shifts) == 1
+
+
+def test_grain_is_new_in_every_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(material, "SOFTENED", 0.0)
+    monkeypatch.setattr(material, "GRAINY", 1.0)
+    flat = [_frame(np.full((64, 64), 120, np.uint8)) for _ in range(3)]
+    lumas = [plane_view(f).astype(int) for f in material._grainy(flat, np.random.default_rng(0))]
+    assert all(0.5 < luma.std() < 6 and abs(luma.mean() - 120) < 0.5 for luma in lumas)
+    assert np.abs(lumas[0] - lumas[1]).mean() > 0.5
+    assert plane_view(flat[0]).std() == 0, "the original is left alone"
 
 
 def test_a_cut_ends_a_sequence(tmp_path: Path) -> None:
@@ -241,6 +252,7 @@ def test_prefetching_passes_errors_on_and_ends(crops: Path) -> None:
 def test_a_cache_is_made_once_and_alike(crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same places and frames; x264 itself may differ by a little from call to call."""
     monkeypatch.setattr(material, "COMPRESSED", 0.0)
+    monkeypatch.setattr(material, "GRAINY", 0.0)
     for name in ("a", "b"):
         dataset.build(crops.parent / "clips", tmp_path / name)
     first, second = (dataset.load(tmp_path / name).train for name in ("a", "b"))

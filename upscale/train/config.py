@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from upscale.train.losses import LOSSES
+
 PIXEL_KINDS = ("charbonnier", "l1", "mse", "psnr")
 ADVERSARIAL_KINDS = ("relativistic", "hinge")
 
@@ -40,8 +42,8 @@ class Stage:
     pixel: str = "charbonnier"
     adversarial: str = "relativistic"
     discriminator_rate: float = 2e-4
-    mix: tuple[float, ...] = (0.15, 0.05, 0.4, 0.25, 0.1, 0.05)
-    levels: float = 0.15
+    mix: tuple[float, ...] = (0.08, 0.07, 0.42, 0.28, 0.1, 0.05)
+    levels: float = 0.1
     ema: float = 0.999
 
     @property
@@ -56,18 +58,14 @@ STAGES = (
     Stage(name="sharpen", iterations=20_000, learning_rate=1e-3, pixel="psnr"),
     Stage(
         name="gan",
-        iterations=12_000,
+        iterations=8_000,
         batch=8,
-        learning_rate=2e-4,
-        losses={
-            "pixel": 1.0,
-            "perceptual": 1.0,
-            "adversarial": 0.005,
-            "tangent": 0.001,
-            "transport": 0.1,
-            "temporal": 2.0,
-            "smooth": 0.1,
-        },
+        learning_rate=6e-4,
+        warm_up=100,
+        losses={name: info.weight for name, info in LOSSES.items() if info.weight},
+        mix=(0.05, 0.1, 0.45, 0.35, 0.05, 0.0),
+        levels=0.05,
+        ema=0.998,
     ),
 )
 
@@ -92,7 +90,7 @@ class TrainConfig:
     expand: int = 4
     stages: tuple[Stage, ...] = STAGES
     seed: int = 1
-    validate_every: int = 2_000
-    checkpoint_every: int = 2_000
+    validate_every: int = 1_000
+    checkpoint_every: int = 500
     threads: int = 0
     bf16: bool | None = None

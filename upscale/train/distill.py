@@ -15,7 +15,7 @@ from upscale.train.reparam import TrainableGenerator
 Layer = Callable[[Tensor], Tensor]
 
 #: Weight of the attention maps beside the output, which is in 0…1 like the pixel loss.
-ATTENTION = 0.1
+ATTENTION = 0.005
 
 
 class Distiller(nn.Module):

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from upscale.planes import plane_view
+from upscale.planes import plane_view, write_plane
 from upscale.train.codecs import draw_x264, through
 
 STILLS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
@@ -32,6 +32,8 @@ SOFT_HEIGHT = 1088
 #: size, and share that are compressed. A network that sees only crisp truths sharpens everything: on
 #: soft clips that costs more than it brings on crisp ones.
 SOFTENED, COMPRESSED = 0.3, 0.35
+#: Share that get the grain of a small sensor, and then are compressed as its camera would.
+GRAINY = 0.2
 #: Whole pixels of the sharp picture by which a still may pan a frame: half pixels of the small one.
 PAN = 3
 
@@ -136,7 +138,8 @@ def _window(picture: av.VideoFrame, corner: tuple[int, int], size: tuple[int, in
 
 def _worn(frames: list[av.VideoFrame], rng: np.random.Generator) -> list[av.VideoFrame]:
     """The frames as an original in the wild might be: soft, compressed, both, most often neither."""
-    soft, compressed = rng.random() < SOFTENED, rng.random() < COMPRESSED
+    soft, grainy = rng.random() < SOFTENED, rng.random() < GRAINY
+    compressed = rng.random() < COMPRESSED or grainy
     width, height = frames[0].width, frames[0].height
     if soft:
         share = rng.uniform(0.5, 0.9)
@@ -145,7 +148,27 @@ def _worn(frames: list[av.VideoFrame], rng: np.random.Generator) -> list[av.Vide
             f.reformat(*small, interpolation="BICUBIC").reformat(width, height, interpolation="BICUBIC")
             for f in frames
         ]
+    if grainy:
+        frames = _grainy(frames, rng)
     return through(frames, draw_x264(rng, 17, 26)) if compressed else frames
+
+
+def _grainy(frames: list[av.VideoFrame], rng: np.random.Generator) -> list[av.VideoFrame]:
+    """Copies with other noise on the luma of each, 1 to 5 code values strong and a pixel or two wide."""
+    height, width = frames[0].height, frames[0].width
+    noise = rng.standard_normal((height, width), np.float32)
+    if rng.random() < 0.5:
+        noise += np.roll(noise, 1, 0)
+        noise += np.roll(noise, 1, 1)
+        noise /= 2
+    noise *= rng.uniform(1, 5)
+    copies = []
+    for frame in frames:
+        moved = np.roll(noise, rng.integers(0, (height, width)), (0, 1))
+        copy = av.VideoFrame.from_ndarray(frame.to_ndarray(), format="yuv420p")
+        write_plane(copy, 0, np.clip(np.rint(plane_view(frame) + moved), 16, 235).astype(np.uint8))
+        copies.append(copy)
+    return copies
 
 
 def _half(picture: av.VideoFrame) -> av.VideoFrame:

@@ -19,7 +19,8 @@ def smooth_loss(network: Callable[[Tensor], Tensor], device: torch.device) -> Te
     Each output pixel of a 4×4 cell has kernels of its own. Where nothing is to be seen they need not agree,
     and losses of texture let them drift: a faint grid appears on flat areas, the checkerboard of Odena et
     al. 2016, too weak for pixel losses and plain to the eye and to LPIPS. Planes and shallow bowls of random
-    level, rounded to 8 bit as a decoder gives them, have a known enlargement, unrounded.
+    level have a known enlargement. They are not rounded to code values: asked to undo the rounding, the
+    network learned to flatten all that is as faint, grain included, and left contours around it.
 
     Args:
         network: (N, 1, h, w) → (N, 1, 2h, 2w), luma in 0…1.
@@ -36,8 +37,7 @@ def smooth_loss(network: Callable[[Tensor], Tensor], device: torch.device) -> Te
         slope = [0.3 * (2 * t - 1) ** 3 for t in (tilt_y, tilt_x)]
         return 0.05 + 0.9 * level + slope[0] * y + slope[1] * x + 0.2 * (2 * bend - 1) ** 3 * (x * x + y * y)
 
-    low = (surface(1.0).clamp(0, 1) * 255).round() / 255
     inner = slice(2 * BORDER, 2 * (SIDE - BORDER))
     with torch.autocast(device.type, enabled=False):
-        error = network(low) - surface(0.5).clamp(0, 1)
+        error = network(surface(1.0).clamp(0, 1)) - surface(0.5).clamp(0, 1)
     return error[..., inner, inner].abs().mean() * 255
