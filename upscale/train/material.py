@@ -29,9 +29,10 @@ WINDOWS_PER_STILL = 3
 #: only then. The others stay as soft as they are.
 SOFT_HEIGHT = 1088
 #: Share of the sharp sequences that are made as soft as many originals are, by a detour over a smaller
-#: size, and share that are compressed. A network that sees only crisp truths sharpens everything: on
-#: soft clips that costs more than it brings on crisp ones.
-SOFTENED, COMPRESSED = 0.3, 0.35
+#: size, and share that are compressed, at these CRFs: 720p on the web has 1 to 3 Mbit/s. A network that
+#: sees only crisp truths sharpens everything: on soft clips that costs more than it brings on crisp ones.
+SOFTENED, COMPRESSED = 0.3, 0.55
+ORIGINAL_CRF = (18, 29)
 #: Share that get the grain of a small sensor, and then are compressed as its camera would.
 GRAINY = 0.2
 #: Whole pixels of the sharp picture by which a still may pan a frame: half pixels of the small one.
@@ -150,7 +151,7 @@ def _worn(frames: list[av.VideoFrame], rng: np.random.Generator) -> list[av.Vide
         ]
     if grainy:
         frames = _grainy(frames, rng)
-    return through(frames, draw_x264(rng, 17, 26)) if compressed else frames
+    return through(frames, draw_x264(rng, *ORIGINAL_CRF)) if compressed else frames
 
 
 def _grainy(frames: list[av.VideoFrame], rng: np.random.Generator) -> list[av.VideoFrame]:
