@@ -58,9 +58,9 @@ STAGES = (
     Stage(name="sharpen", iterations=20_000, learning_rate=1e-3, pixel="psnr"),
     Stage(
         name="gan",
-        iterations=8_000,
+        iterations=4_000,
         batch=8,
-        learning_rate=6e-4,
+        learning_rate=5e-4,
         warm_up=100,
         losses={name: info.weight for name, info in LOSSES.items() if info.weight},
         mix=(0.05, 0.1, 0.45, 0.35, 0.05, 0.0),

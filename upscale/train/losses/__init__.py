@@ -37,7 +37,7 @@ _ALL = (
         "look real: patches that a discriminator takes for true ones",
         "hinge or relativistic average GAN loss on a spectrally normalised patch discriminator",
         "Lim and Ye 2017; Jolicoeur-Martineau 2018; Miyato et al. 2018",
-        0.002,
+        0.001,
     ),
     LossInfo(
         "tangent",
@@ -65,7 +65,7 @@ _ALL = (
         "time: what stands still stays still",
         "distance between the changes of output and original from one frame to the next",
         "cf. Chu et al. 2020, TecoGAN",
-        5.0,
+        9.0,
     ),
     LossInfo(
         "smooth",
