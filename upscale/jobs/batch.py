@@ -43,14 +43,7 @@ def upscale_directory(
     """
     options = options or Options()
     started = time.perf_counter()
-    root = Path(input)
-    if not root.is_dir():
-        raise UsageError("not a directory", path=input)
-    target = Path(output) if output is not None else _default_folder(root, options)
-    if target.exists() and not target.is_dir():
-        raise UsageError("the input is a directory, so the output must be one", path=str(target))
-    if target.exists() and target.samefile(root):
-        raise UsageError("input and output are the same directory", path=input)
+    root, target = _folders(input, output, options)
     find_model(options)  # what would fail for every file is said once
 
     found = sorted(_videos(root, target.resolve(), options.recursive))
@@ -79,6 +72,19 @@ def upscale_directory(
     )
     on_event(summary)
     return summary
+
+
+def _folders(input: str, output: str | None, options: Options) -> tuple[Path, Path]:
+    """The directory to read and the one to write, if they can be meant."""
+    root = Path(input)
+    if not root.is_dir():
+        raise UsageError("not a directory", path=input)
+    target = Path(output) if output is not None else _default_folder(root, options)
+    if target.exists() and not target.is_dir():
+        raise UsageError("the input is a directory, so the output must be one", path=str(target))
+    if target.exists() and target.samefile(root):
+        raise UsageError("input and output are the same directory", path=input)
+    return root, target
 
 
 def _default_folder(root: Path, options: Options) -> Path:
