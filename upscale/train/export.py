@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,15 @@ def export(path: Path, prefix: Path, cache: Path) -> Exported:
         TrainError: the checkpoint is damaged.
         ModelError, BackendError: an exporter's package is missing or failed, or the runtimes disagree.
     """
-    network, facts = fold_checkpoint(path)
+    return export_network(*fold_checkpoint(path), prefix, cache)
+
+
+def export_network(network: Generator, facts: dict[str, Any], prefix: Path, cache: Path) -> Exported:
+    """`export` of a folded network, such as an interpolation of two.
+
+    Args:
+        facts: as in a checkpoint; at least "config", "stage" and "step".
+    """
     config = network.config
     prefix.parent.mkdir(parents=True, exist_ok=True)
     paths = {kind: prefix.with_name(prefix.name + suffix) for kind, suffix in SUFFIXES.items()}
@@ -77,7 +85,15 @@ def export(path: Path, prefix: Path, cache: Path) -> Exported:
     pictures = calibration_pictures(cache)
     quantize_int8(paths["tflite"], paths["tflite_int8"], pictures)
     hashes = {kind: file_hash(p) for kind, p in paths.items()}
-    files = replace(ModelFiles(prefix.name, config, sha256=hashes), **paths)
+    files = ModelFiles(
+        prefix.name,
+        config,
+        safetensors=paths["safetensors"],
+        onnx=paths["onnx"],
+        tflite=paths["tflite"],
+        tflite_int8=paths["tflite_int8"],
+        sha256=hashes,
+    )
     return Exported(files, facts, check_exports(files, pictures))
 
 
