@@ -100,12 +100,20 @@ def make_batch(crops: Records, step: int, how: Sampler) -> Batch:
             low_before[i, 0] = cut(crops["degraded_before"][which, version], 1)
             high_before[i, 0] = cut(crops["sharp_before"][which], 2)
     gain, offset = torch.from_numpy(gains)[:, :, None, None, None].unbind(1)
-    now = [torch.from_numpy(a).float().div_(255) for a in (low, high)]
-    chroma = [torch.from_numpy(a).float().div_(255) for a in (low_chroma, high_chroma)]
-    before = [torch.from_numpy(a).float().div_(255) for a in (low_before, high_before)]
+    planes = [low, high, low_chroma, high_chroma, low_before, high_before]
+    low_, high_, *chroma, low_before_, high_before_ = (torch.from_numpy(p).float().div_(255) for p in planes)
     if how.before:
-        before = [luma * gain + offset for luma in before]
-    return Batch(*(luma * gain + offset for luma in now), *chroma, *before, gain, offset)
+        low_before_, high_before_ = low_before_ * gain + offset, high_before_ * gain + offset
+    return Batch(
+        low=low_ * gain + offset,
+        high=high_ * gain + offset,
+        low_chroma=chroma[0],
+        high_chroma=chroma[1],
+        low_before=low_before_,
+        high_before=high_before_,
+        gain=gain,
+        offset=offset,
+    )
 
 
 def _levels(rng: np.random.Generator, share: float) -> tuple[float, float]:
