@@ -39,8 +39,7 @@ def _path(**kwargs: Any) -> click.Path:
 def _list_losses(context: click.Context, option: click.Parameter, wanted: bool) -> None:
     if not wanted or context.resilient_parsing:
         return
-    weights = TrainConfig().stages[-1].losses
-    rows = [[i.name, i.constraint, f"{weights.get(i.name, 0):g}", i.source] for i in LOSSES.values()]
+    rows = [[i.name, i.constraint, f"{i.weight:g}", i.source] for i in LOSSES.values()]
     click.echo(table(rows, ["loss", "constraint", "default weight", "source"]))
     context.exit()
 

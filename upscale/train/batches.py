@@ -100,17 +100,20 @@ def make_batch(crops: Records, step: int, how: Sampler) -> Batch:
             low_before[i, 0] = cut(crops["degraded_before"][which, version], 1)
             high_before[i, 0] = cut(crops["sharp_before"][which], 2)
     gain, offset = torch.from_numpy(gains)[:, :, None, None, None].unbind(1)
-    planes = [low, high, low_chroma, high_chroma, low_before, high_before]
-    low_, high_, *chroma, low_before_, high_before_ = (torch.from_numpy(p).float().div_(255) for p in planes)
-    if how.before:
-        low_before_, high_before_ = low_before_ * gain + offset, high_before_ * gain + offset
+
+    def scaled(codes: np.ndarray) -> Tensor:
+        return torch.from_numpy(codes).float().div_(255)
+
+    def levelled(luma: np.ndarray) -> Tensor:
+        return scaled(luma) * gain + offset if len(luma) else scaled(luma)
+
     return Batch(
-        low=low_ * gain + offset,
-        high=high_ * gain + offset,
-        low_chroma=chroma[0],
-        high_chroma=chroma[1],
-        low_before=low_before_,
-        high_before=high_before_,
+        low=levelled(low),
+        high=levelled(high),
+        low_chroma=scaled(low_chroma),
+        high_chroma=scaled(high_chroma),
+        low_before=levelled(low_before),
+        high_before=levelled(high_before),
         gain=gain,
         offset=offset,
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,18 +79,25 @@ def _below(prefix: str, tensors: Tensors) -> Tensors:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """The facts of a checkpoint, without its tensors' use.
+    """The facts of a checkpoint; its tensors are not read.
 
     Raises:
         TrainError: the file is damaged.
     """
-    return _read(path)[0]
+    with _opened(path) as (facts, _):
+        return facts
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
+    with _opened(path) as (facts, file):
+        return facts, {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a mapping)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[dict[str, Any], Any]]:
+    """The facts, and the open file."""
     try:
-        with safe_open(path, "pt") as f:
-            facts = json.loads(f.metadata()["facts"])
-            return dict(facts), {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (not a mapping)
+        with safe_open(path, "pt") as file:
+            yield dict(json.loads(file.metadata()["facts"])), file
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
         raise TrainError(f"the checkpoint cannot be read: {e}", path=str(path)) from e

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -88,35 +89,30 @@ class StageTrainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             output = self.model(batch.low)
         output = output.float()
-        losses = self._losses(output, batch)
+        look = _Look(output, batch)
+        losses = self._losses(output, batch, look)
         total = torch.stack([self.stage.losses[k] * v for k, v in losses.items()]).sum()
         _apply(self.optimizer, self.stage.learning_rate * share, total, self.group)
         self._average(step)
         if self.discriminator is not None:
-            seen = round_codes((output.detach() - batch.offset) / batch.gain)
-            truth = (batch.high - batch.offset) / batch.gain
-            losses["discriminator"] = self._train_discriminator(truth, seen, share)
+            losses["discriminator"] = self._train_discriminator(look.truth, look.seen.detach(), share)
         return {k: float(v.detach()) for k, v in losses.items()}
 
-    def _losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def _losses(self, output: Tensor, batch: Batch, look: _Look) -> dict[str, Tensor]:
         from upscale.train.losses.pixel import pixel_loss
 
         weights, losses = self.stage.losses, {}
         if weights.get("pixel"):
             losses["pixel"] = pixel_loss(self.stage.pixel, output, batch.high)
-        # The eye and the discriminator see code values of the picture before its levels were changed.
-        # Unrounded, a flat area would show neither of them the steps that the output will have there.
-        seen = round_codes((output - batch.offset) / batch.gain)
-        truth = (batch.high - batch.offset) / batch.gain
         if self.perceptual is not None:
             # In float32: bf16 has too few digits for faint patterns, to which LPIPS is most sensitive.
-            losses["perceptual"] = self.perceptual(seen, truth, batch.low_chroma, batch.high_chroma)
+            losses["perceptual"] = self.perceptual(look.seen, look.truth, batch.low_chroma, batch.high_chroma)
         if self.discriminator is not None:
             from upscale.train.losses.adversarial import generator_loss
 
             self.discriminator.requires_grad_(False)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                real, fake = self.discriminator(truth), self.discriminator(seen)
+                real, fake = self.discriminator(look.truth), self.discriminator(look.seen)
             losses["adversarial"] = generator_loss(self.stage.adversarial, real.float(), fake.float())
         if weights.get("tangent"):
             from upscale.train.losses.tangent import tangent_loss
@@ -126,7 +122,7 @@ class StageTrainer:
         if weights.get("transport"):
             from upscale.train.losses.transport import transport_loss
 
-            losses["transport"] = transport_loss(seen, truth)
+            losses["transport"] = transport_loss(look.seen, look.truth)
         if weights.get("smooth"):
             from upscale.train.losses.smooth import smooth_loss
 
@@ -159,6 +155,25 @@ class StageTrainer:
         # The average follows closely at first, so that early validations are not of the start.
         decay = min(self.stage.ema, step / (step + 10))
         torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - decay)
+
+
+class _Look:
+    """What the eye and the discriminator see: code values, before the levels were changed.
+
+    Made once, by the first loss that asks for it; stages without such a loss never do.
+    """
+
+    def __init__(self, output: Tensor, batch: Batch) -> None:
+        self._output, self._batch = output, batch
+
+    @cached_property
+    def seen(self) -> Tensor:
+        """The output, rounded: else a flat area would not show the steps that it will have."""
+        return round_codes((self._output - self._batch.offset) / self._batch.gain)
+
+    @cached_property
+    def truth(self) -> Tensor:
+        return (self._batch.high - self._batch.offset) / self._batch.gain
 
 
 def round_codes(picture: Tensor) -> Tensor:
