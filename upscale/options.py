@@ -36,6 +36,8 @@ class Options:
         strength: 0…1, how far to go from the fidelity model (0) to the GAN model (1) of a pair, by
             interpolating their weights; None is `model` as it is.
         backend: name in `upscale.backends.NAMES`, or "auto".
+        precision: one of `upscale.backends.variants.PRECISIONS`, or "auto": the fastest that stays as near to
+            fp32 as `upscale.backends.probe` demands.
         device: "cpu", "cuda", "mps", … for backends that can choose; None lets them.
         threads: threads of the network's runtime; None lets the backend choose.
         overwrite: True replaces an existing output, False refuses. Never asked interactively.
@@ -61,6 +63,7 @@ class Options:
     model: str | None = None
     strength: float | None = None
     backend: str = "auto"
+    precision: str = "auto"
     device: str | None = None
     threads: int | None = None
     overwrite: bool = False

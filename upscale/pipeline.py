@@ -72,10 +72,13 @@ class _Job:
         self.loop: _Loop | None = None
 
     def run(self) -> Result:
+        from av import VideoFormat
+
         from upscale.frames import FrameUpscaler
         from upscale.media.plan import make_plan
         from upscale.media.safefile import check_output
         from upscale.media.sink import Sink
+        from upscale.planes import bit_depth
         from upscale.sizing import target_size
 
         check_output(self.input, self.output, self.options.overwrite)
@@ -89,7 +92,8 @@ class _Job:
             notes = list(source.notes)
             for message in [*([self.note] if self.note else []), *notes, *plan.warnings]:
                 self._warn(message)
-            backend = _load_backend(model, self.options, video.height, video.width)
+            bits = bit_depth(VideoFormat(source.frame_format))
+            backend = _load_backend(model, self.options, video.height, video.width, bits)
             if backend is not None:
                 stack.enter_context(backend)
             resampler = model if isinstance(model, str) else RESAMPLERS[0]
@@ -324,16 +328,22 @@ def find_model(options: Options) -> ModelFiles | str:
     return weights.find_model(options.model, options.strength)
 
 
-def _load_backend(model: ModelFiles | str, options: Options, height: int, width: int) -> Backend | None:
-    """The runtime that was asked for, or the fastest one here; None for a resampler."""
+def _load_backend(
+    model: ModelFiles | str, options: Options, height: int, width: int, bits: int
+) -> Backend | None:
+    """The runtime and precision that were asked for, or the fastest here; None for a resampler."""
     if isinstance(model, str):
         return None
     from upscale import backends
 
-    name = options.backend
-    if name == "auto":
-        name, _ = backends.choose(model, height, width, device=options.device, threads=options.threads)
-    return backends.load(name, model, device=options.device, threads=options.threads)
+    device, threads = options.device, options.threads
+    found, _ = backends.choose(
+        model, height, width,
+        backend=options.backend, precision=options.precision, bits=bits, device=device, threads=threads,
+    )  # fmt: skip
+    return backends.load(
+        found.backend, model, precision=found.precision, device=found.device, threads=threads
+    )
 
 
 def _names(model: ModelFiles | str, backend: Backend | None) -> tuple[str, str]:

@@ -39,7 +39,7 @@ def bench(
 
     Without FILE every installed backend runs on the same synthetic clips, 640x360 to 1280x720 and
     480x360 to 960x720, with one thread and with all, against swscale in the same run. --backend,
-    --model and --threads narrow that down. With FILE a few seconds of the real job are run.
+    --precision, --model and --threads narrow that down. With FILE a few seconds of the real job are run.
     """
     if file is not None:
         _predict(file, given, as_json)
@@ -50,7 +50,7 @@ def bench(
     from upscale.bench.measure import BenchConfig
     from upscale.bench.measure import bench as measure
 
-    chosen: dict[str, Any] = {"frames": frames, "runs": runs}
+    chosen: dict[str, Any] = {"frames": frames, "runs": runs, "precision": given["precision"]}
     for plural, one in (("backends", "backend"), ("models", "model"), ("threads", "threads")):
         if given[one] not in (None, "auto"):
             chosen[plural] = (given[one],)
@@ -89,7 +89,7 @@ def bench_table(rows: list[dict[str, Any]]) -> str:
         lines.append(
             [
                 sizes,
-                r["backend"],
+                " ".join(filter(None, (r["backend"], r["precision"]))),
                 r["model"],
                 str(r["threads"] or "all"),
                 number(r["decode_fps"], ".0f"),

@@ -110,6 +110,7 @@ _part = _stack(
 network_options = _stack(
     click.option("--model", metavar="NAME|FILE", help=f"Model, weights file, {' or '.join(RESAMPLERS)}."),
     click.option("--backend", metavar="NAME", help="onnx, torch, tflite or auto (the fastest here)."),
+    click.option("--precision", metavar="NAME", help="fp32, bf16, fp16, int8 or auto (fastest near fp32)."),
     click.option("--device", metavar="NAME", help="cpu, cuda, mps, ... [the runtime's choice]."),
     click.option(
         "--threads", type=click.IntRange(1), metavar="N", help="Threads of the network [all cores]."
