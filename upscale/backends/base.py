@@ -24,15 +24,17 @@ class Backend(Protocol):
     description: str
     scale: int
 
-    def __call__(self, luma: Luma, max_value: int = 255) -> Luma:
+    def __call__(self, luma: Luma, max_value: int = 255, out: Luma | None = None) -> Luma:
         """Upscale one luma plane.
 
         Args:
             luma: (H, W) uint8 or uint16 code values in 0…max_value; rows may be strided.
             max_value: the largest code value: 255 for 8 bit, 1023 for 10 bit, ….
+            out: (scale·H, scale·W) of luma's dtype to write the result to; rows may be strided. None
+                makes a new C-contiguous one.
 
         Returns:
-            (scale·H, scale·W) C-contiguous, same dtype, in 0…max_value: the network's output
+            `out`, or (scale·H, scale·W), same dtype, in 0…max_value: the network's output
             times max_value, rounded to nearest, clipped. Any H, W ≥ 1: the backend pads (edge
             replication) and crops by itself.
 

@@ -29,28 +29,26 @@ def to_network(luma: Luma, max_value: int, multiple: int) -> Floats:
     return padded
 
 
-def to_codes(output: Floats, luma: Luma, max_value: int, scale: int) -> Luma:
+def to_codes(output: Floats, luma: Luma, max_value: int, scale: int, out: Luma | None = None) -> Luma:
     """The network's output → code values of `luma`'s dtype: scaled, rounded, clipped, padding cropped.
 
     Args:
         output: at least (scale·H, scale·W) float32; overwritten.
         luma: the (H, W) plane that went in.
+        out: where the result goes; None makes a new array.
 
     Returns:
-        (scale·H, scale·W), C-contiguous.
+        `out`, or (scale·H, scale·W), C-contiguous.
     """
     height, width = luma.shape
     values = output[: scale * height, : scale * width]
     np.multiply(values, np.float32(max_value), out=values)
     np.rint(values, out=values)
     np.clip(values, np.float32(0), np.float32(max_value), out=values)
+    codes: Luma = np.empty(values.shape, luma.dtype) if out is None else out
     # A NaN survives clip and becomes some integer: no warning here, and never above max_value.
-    codes: Luma
     with np.errstate(invalid="ignore"):
-        if luma.dtype == np.uint8:
-            codes = values.astype(np.uint8, order="C")
-        else:
-            codes = values.astype(np.uint16, order="C")
+        np.copyto(codes, values, casting="unsafe")
     if max_value < np.iinfo(luma.dtype).max:
         np.minimum(codes, luma.dtype.type(max_value), out=codes)
     return codes

@@ -81,7 +81,7 @@ class OnnxBackend(Closing):
 
         self.description = f"onnxruntime {__version__} {device or 'cpu'}, {plan}"
 
-    def __call__(self, luma: Luma, max_value: int = 255) -> Luma:
+    def __call__(self, luma: Luma, max_value: int = 255, out: Luma | None = None) -> Luma:
         floats = to_network(luma, max_value, self._multiple)
         try:
             output = self._run(floats)
@@ -89,7 +89,7 @@ class OnnxBackend(Closing):
             raise BackendError(f"onnxruntime failed: {_first_line(e)}") from e
         if output.shape != (self.scale * floats.shape[0], self.scale * floats.shape[1]):
             raise BackendError(f"the network made {output.shape} of {floats.shape}")
-        return to_codes(output, luma, max_value, self.scale)
+        return to_codes(output, luma, max_value, self.scale, out)
 
     def close(self) -> None:
         self._session = None

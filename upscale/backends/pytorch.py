@@ -61,7 +61,7 @@ class TorchBackend(Closing):
         self._prepared = threading.local()
         self.description = f"PyTorch {torch.__version__} {self._device}, {self._plan}"
 
-    def __call__(self, luma: Luma, max_value: int = 255) -> Luma:
+    def __call__(self, luma: Luma, max_value: int = 255, out: Luma | None = None) -> Luma:
         floats = to_network(luma, max_value, self._multiple)
         try:
             output = self._run(floats)
@@ -69,7 +69,7 @@ class TorchBackend(Closing):
             raise
         except RuntimeError as e:  # out of memory, too
             raise BackendError(f"PyTorch failed: {str(e).strip().splitlines()[0][:200]}") from e
-        return to_codes(output, luma, max_value, self.scale)
+        return to_codes(output, luma, max_value, self.scale, out)
 
     def close(self) -> None:
         if self._network is not None:

@@ -71,7 +71,7 @@ class TfliteBackend(Closing):
         self._idle.append(self._trial(multiple))
         self._multiple = self._idle[0].multiple
 
-    def __call__(self, luma: Luma, max_value: int = 255) -> Luma:
+    def __call__(self, luma: Luma, max_value: int = 255, out: Luma | None = None) -> Luma:
         if self._closed:
             raise BackendError("the backend is closed")
         floats = to_network(luma, max_value, self._multiple)
@@ -84,7 +84,7 @@ class TfliteBackend(Closing):
         except (ValueError, RuntimeError) as e:
             raise BackendError(f"LiteRT failed: {_first_line(e)}") from e
         self._idle.append(interpreter)
-        return to_codes(output, luma, max_value, self.scale)
+        return to_codes(output, luma, max_value, self.scale, out)
 
     def close(self) -> None:
         self._closed = True

@@ -70,11 +70,11 @@ class Peer(Closing):
         if self.channels not in (1, 3):
             raise ModelError(f"takes {self.channels} channels, not luma or RGB", path=str(path))
 
-    def __call__(self, luma: Luma, max_value: int = 255) -> Luma:
+    def __call__(self, luma: Luma, max_value: int = 255, out: Luma | None = None) -> Luma:
         """Enlarge a luma plane, as a `Backend` does; a network of RGB is shown gray."""
         entry = to_network(luma, max_value, 1)
         output = self._run(np.repeat(entry[None], self.channels, axis=0))
-        return to_codes(np.ascontiguousarray(output.mean(0)), luma, max_value, 2)
+        return to_codes(np.ascontiguousarray(output.mean(0)), luma, max_value, 2, out)
 
     def close(self) -> None:
         """Nothing is left to free once the object is gone."""
