@@ -40,6 +40,7 @@ class Options:
             fp32 as `upscale.backends.probe` demands.
         device: "cpu", "cuda", "mps", … for backends that can choose; None lets them.
         threads: threads of the network's runtime; None lets the backend choose.
+        reuse: compute only what changed from frame to frame; the result is the same, bit for bit.
         overwrite: True replaces an existing output, False refuses. Never asked interactively.
         skip_existing: directories: leave out inputs whose output is there already.
         recursive: directories: go into subfolders.
@@ -66,6 +67,7 @@ class Options:
     precision: str = "auto"
     device: str | None = None
     threads: int | None = None
+    reuse: bool = True
     overwrite: bool = False
     skip_existing: bool = True
     recursive: bool = False

@@ -97,7 +97,8 @@ class _Job:
             if backend is not None:
                 stack.enter_context(backend)
             resampler = model if isinstance(model, str) else RESAMPLERS[0]
-            upscaler = FrameUpscaler(backend, size, resampler)
+            config = None if isinstance(model, str) or not self.options.reuse else model.config
+            upscaler = FrameUpscaler(backend, size, resampler, config)
             sink = stack.enter_context(Sink(source, self.output, plan, self.options))
             names = _names(model, backend)
             self._announce(source, plan, names)
@@ -106,7 +107,7 @@ class _Job:
             for message in source.notes[len(notes) :]:  # what showed only while reading
                 self._warn(message)
             report = self.loop.finish()
-            return self._finish(source, report, names)
+            return self._finish(source, report, names, upscaler.reused)
 
     def _open_source(self, stack: ExitStack) -> Source:
         from upscale.media.source import Source
@@ -189,7 +190,7 @@ class _Job:
 
         return report
 
-    def _finish(self, source: Source, report: OutputReport, names: tuple[str, str]) -> Result:
+    def _finish(self, source: Source, report: OutputReport, names: tuple[str, str], reused: float) -> Result:
         assert self.loop is not None
         stats, loop = source.stats, self.loop
         damage = tuple(stats.damage())
@@ -207,6 +208,7 @@ class _Job:
             speed=loop.media_seconds / loop.seconds,
             cpu_seconds=loop.cpu_seconds,
             busy=loop.busy,
+            reused=reused,
             expected_frames=stats.expected_frames,
             decode_errors=stats.decode_errors,
             corrupt_frames=stats.corrupt_frames,

@@ -195,9 +195,10 @@ def result_text(event: Result) -> str:
 
 
 def busy_text(event: Result) -> str:
-    """Where the time went; the stages overlap."""
+    """Where the time went (the stages overlap), and what needed none."""
     busy = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in event.busy.items())
-    return f"{event.seconds:.1f} s in all; at work: {busy}"
+    reused = f"; {event.reused:.0%} of the picture repeated" if event.reused else ""
+    return f"{event.seconds:.1f} s in all; at work: {busy}{reused}"
 
 
 def summary_text(event: BatchResult) -> str:

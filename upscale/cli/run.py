@@ -116,6 +116,8 @@ network_options = _stack(
         "--threads", type=click.IntRange(1), metavar="N", help="Threads of the network [all cores]."
     ),
 )
+_reuse = click.option("--no-reuse", "reuse", flag_value=False, default=None,
+                      help="Compute unchanged parts of the picture too.")  # fmt: skip
 _strength = click.option("--strength", type=float, metavar="0-1",
                          help="From the fidelity model (0) to the GAN model (1) [1].")  # fmt: skip
 _files = _stack(
@@ -149,6 +151,7 @@ _talk = _stack(
 @_part
 @network_options
 @_strength
+@_reuse
 @_files
 @_talk
 def run(input: str, output: str | None, named: str | None, **given: Any) -> int:
