@@ -76,7 +76,6 @@ def to_codes(output: Floats, luma: Luma, max_value: int, scale: int, out: Luma |
     np.multiply(values, np.float32(max_value), out=values)
     np.rint(values, out=values)
     np.clip(values, np.float32(0), np.float32(max_value), out=values)
-    codes: Luma = np.empty(values.shape, luma.dtype) if out is None else out
     # A NaN survives clip and becomes some integer: no warning here, and never above max_value.
     with np.errstate(invalid="ignore"):
         np.copyto(codes, values, casting="unsafe")
