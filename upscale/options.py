@@ -44,6 +44,7 @@ class Options:
         overwrite: True replaces an existing output, False refuses. Never asked interactively.
         skip_existing: directories: leave out inputs whose output is there already.
         recursive: directories: go into subfolders.
+        jobs: directories: files at once, each in a process of its own; no more than there are cores.
         container: FFmpeg name of the output format; None takes it from the file name.
     """
 
@@ -71,4 +72,5 @@ class Options:
     overwrite: bool = False
     skip_existing: bool = True
     recursive: bool = False
+    jobs: int = 1  # one file keeps the cores busy; what more bring is start-up and tails that overlap
     container: str | None = None

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from upscale import naming
@@ -328,6 +329,22 @@ def find_model(options: Options) -> ModelFiles | str:
     from upscale.model import weights
 
     return weights.find_model(options.model, options.strength)
+
+
+def with_fixed_backend(options: Options) -> Options:
+    """`options` with "auto" replaced by its choice for ordinary sizes, for jobs that must all use one.
+
+    The precision stays open where it was: it depends on each file's bit depth.
+    """
+    model = find_model(options)
+    if options.backend != "auto" or isinstance(model, str):
+        return options
+    from upscale import backends
+
+    found, _ = backends.choose(
+        model, 360, 640, precision=options.precision, device=options.device, threads=options.threads
+    )
+    return replace(options, backend=found.backend)
 
 
 def _load_backend(

@@ -125,6 +125,7 @@ _files = _stack(
     click.option("-y", "--overwrite", "yes", is_flag=True, help="Replace what exists."),
     click.option("-n", "--no-overwrite", "no", is_flag=True, help="Never replace (the default)."),
     click.option("-r", "--recursive", is_flag=True, help="Directories: subfolders too."),
+    click.option("-j", "--jobs", type=click.IntRange(1), metavar="N", help="Directories: files at once [1]."),
     click.option("--skip-existing", is_flag=True, help="Leave out what is done (directories: the default)."),
 )
 _talk = _stack(
