@@ -31,6 +31,7 @@ class Options:
         start, stop: part of the input to keep, in seconds from its beginning; None is open.
         audio, subtitles: False leaves these streams out.
         keep_interlaced: refuse interlaced sources instead of deinterlacing them.
+        strict: fail where the input is damaged, instead of finishing what can be read of it.
         model: name of a bundled model, one of `RESAMPLERS`, or a path to a weights file;
             None is the default of `weights/models.json`.
         strength: 0…1, how far to go from the fidelity model (0) to the GAN model (1) of a pair, by
@@ -62,6 +63,7 @@ class Options:
     audio: bool = True
     subtitles: bool = True
     keep_interlaced: bool = False
+    strict: bool = False
     model: str | None = None
     strength: float | None = None
     backend: str = "auto"

@@ -123,6 +123,7 @@ class _Job:
                 keep_interlaced=o.keep_interlaced,
                 audio=o.audio,
                 subtitles=o.subtitles,
+                strict=o.strict,
             )
 
         # A silent stdin would block this thread in a read that no signal can interrupt.

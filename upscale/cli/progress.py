@@ -83,6 +83,8 @@ class _Lines:
         match event:
             case Failed():
                 say(event.message, event.input)
+            case Result() if self._quiet and event.damaged:  # exit code 3 needs its reason
+                say(f"the input is damaged: {', '.join(event.damage)}", event.input)
             case _ if self._quiet:
                 return
             case BatchStart():

@@ -106,6 +106,7 @@ _part = _stack(
     click.option("-an", "no_audio", is_flag=True, help="Leave out audio."),
     click.option("-sn", "no_subtitles", is_flag=True, help="Leave out subtitles."),
     click.option("--keep-interlaced", is_flag=True, help="Refuse interlaced video, do not deinterlace."),
+    click.option("--strict", is_flag=True, help="Refuse damaged video, do not finish what can be read."),
 )
 network_options = _stack(
     click.option("--model", metavar="NAME|FILE", help=f"Model, weights file, {' or '.join(RESAMPLERS)}."),

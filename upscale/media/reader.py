@@ -34,6 +34,7 @@ class ReadStats:
 
     Attributes:
         packets: video packets read.
+        others: packets of other streams read, cover art left out.
         discarded: video packets that an edit list hides.
         decode_errors: packets (or reads) that FFmpeg refused.
         clock_jumps: how often the clock of all streams started anew.
@@ -41,6 +42,7 @@ class ReadStats:
     """
 
     packets: int = 0
+    others: int = 0
     discarded: int = 0
     decode_errors: int = 0
     clock_jumps: int = 0
@@ -195,6 +197,8 @@ class Reader:
             if packet.stream.index != self.video.index:
                 if is_cover(packet.stream) and packet.size:
                     self.covers.setdefault(packet.stream.index, bytes(packet))
+                elif packet.size:
+                    self.stats.others += 1
                 if packet.size or packet.dts is not None:
                     self._note_end(packet)
                     yield packet

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import av
 
-from upscale.errors import UsageError
+from upscale.errors import MediaError, UsageError
 from upscale.media.clock import FrameClock, Timeline
 from upscale.media.container import STDIN, media_error
 from upscale.media.convert import ColorTags, Converter
+from upscale.media.damage import MATROSKA, MP4, SourceStats, Witness
 from upscale.media.deinterlace import MIN_HEIGHT, MIN_WIDTH, Deinterlacer
 from upscale.media.probe import MediaInfo, VideoInfo, chroma_siting, container_says_interlaced, describe
 from upscale.media.reader import Reader, is_cover
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: A part that begins later than this is sought to, in formats where that is exact. Reading begins this
 #: much before it (in seconds): at a key frame, and early enough for subtitles that are on screen.
 SEEK_FROM, SEEK_MARGIN = Fraction(20), Fraction(10)
-SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+SEEKABLE = (MP4, MATROSKA)
 
 #: Demuxers of formats that store no presentation times.
 NO_PTS = frozenset({"avi"})
@@ -39,43 +39,6 @@ LEAD_IN = Fraction(1, 10)
 INTERLEAVE = Fraction(2)
 
 _INTERLACED_REFUSED = "interlaced: it must be deinterlaced first (without --keep-interlaced it is done)"
-
-
-@dataclass(slots=True)
-class SourceStats:
-    """Counts and times of a source, complete when it has been iterated to its end.
-
-    Attributes:
-        frames: delivered.
-        decode_errors: packets that could not be decoded.
-        corrupt_frames: frames that the decoder marked as damaged.
-        adjusted_timestamps: duplicate or backward timestamps that were moved.
-        expected_frames: what the container promised, where fewer came out; 0 where nothing is known to
-            be missing, or only a part was read.
-        video_end: end of the last frame in seconds on the output's clock.
-        missing_seconds: how much earlier all packets ended than the container promised.
-    """
-
-    frames: int = 0
-    decode_errors: int = 0
-    corrupt_frames: int = 0
-    adjusted_timestamps: int = 0
-    expected_frames: int = 0
-    video_end: float = 0.0
-    missing_seconds: float = 0.0
-
-    def damage(self) -> list[str]:
-        """What was wrong with the input, in words; empty if nothing was."""
-        found = []
-        if self.frames < self.expected_frames:
-            found.append(f"{self.frames} of {self.expected_frames} frames")
-        elif self.missing_seconds:
-            found.append(f"ends {self.missing_seconds:.1f} s early")
-        if self.decode_errors:
-            found.append(f"{self.decode_errors} decode errors")
-        if self.corrupt_frames:
-            found.append(f"{self.corrupt_frames} damaged frames")
-        return found
 
 
 class Source:
@@ -106,6 +69,7 @@ class Source:
         keep_interlaced: bool = False,
         audio: bool = True,
         subtitles: bool = True,
+        strict: bool = False,
     ) -> None:
         """Open and decode the first frames.
 
@@ -115,6 +79,7 @@ class Source:
                 audio at packets; subtitles that are on screen at `start` are kept.
             keep_interlaced: refuse interlaced input instead of deinterlacing it.
             audio, subtitles: False leaves them out.
+            strict: a damaged input is an error, raised where the damage shows, not a count.
 
         Raises:
             UsageError: not a video file; interlaced with `keep_interlaced`; a part that does not exist.
@@ -122,6 +87,8 @@ class Source:
         """
         self.notes: list[str] = []
         self.stats = SourceStats()
+        self._strict = strict
+        self._witness = Witness(self.stats)
         self._reader = Reader(path)
         try:
             self.info: MediaInfo = describe(self._reader)
@@ -215,7 +182,7 @@ class Source:
         """See the class; can be iterated once.
 
         Raises:
-            MediaError: FFmpeg cannot convert or deinterlace the frames.
+            MediaError: FFmpeg cannot convert or deinterlace the frames; damage, if `strict`.
             UsageError: no frame in the wanted part; interlaced frames show up with `keep_interlaced`.
         """
         try:
@@ -240,6 +207,7 @@ class Source:
                 elif not timeline.before(pts, base):
                     held = item, pts, duration
             elif item.stream_index in self._selected:
+                self._witness.packet(item)
                 packet = self._packet(item)
                 if packet is not None:
                     yield packet
@@ -251,10 +219,11 @@ class Source:
             for frame in self._deinterlacer.flush():
                 yield self._delivered(frame)
         self._finish_stats()
+        self._refuse_damage()
 
     def _frame(self, frame: av.VideoFrame, pts: int, duration: int) -> Iterator[av.VideoFrame]:
         base = self._reader.time_base
-        self.stats.corrupt_frames += frame.is_corrupt
+        self._witness.frame(frame, pts)
         if self._timeline.end is not None:
             duration = max(1, min(duration, int(self._timeline.end / base) - pts))
         frame.pts, frame.time_base, frame.duration = self._timeline.shift(pts, base), base, duration
@@ -276,7 +245,7 @@ class Source:
         frame, but their sum is the end of the track.
         """
         stream = self.video
-        if self.info.format != SEEKABLE[0] or not stream.duration or self._reader.stats.discarded:
+        if self.info.format != MP4 or not stream.duration or self._reader.stats.discarded:
             return duration
         rest = (stream.start_time or 0) + stream.duration - pts
         return rest if rest > 0 else duration
@@ -285,7 +254,12 @@ class Source:
         self.stats.frames += 1
         self.stats.video_end = float(((frame.pts or 0) + frame.duration) * self._reader.time_base)
         self._copy_counts()
+        self._refuse_damage()
         return frame
+
+    def _refuse_damage(self) -> None:
+        if self._strict and (found := self.stats.damage()):
+            raise MediaError(f"the input is damaged: {', '.join(found)}", path=self._reader.path)
 
     def _packet(self, packet: av.Packet[Any]) -> av.Packet[Any] | None:
         """The packet on the output's clock; None if it lies outside the kept part or is hidden."""
@@ -368,6 +342,7 @@ class Source:
             missing = self.info.start + self.info.duration - read.last_end
             if missing > max(0.5, 0.02 * self.info.duration):
                 self.stats.missing_seconds = missing
+        self._witness.conclude(self._reader, self._selected)
 
 
 def _clip_duration(duration: float | None, start: float | None, stop: float | None) -> float | None:
