@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from upscale import naming
+from upscale import memory, naming
 from upscale.errors import UpscaleError, UsageError
 from upscale.events import OnEvent, Progress, Result, Start, Warned, ignore
 from upscale.options import RESAMPLERS, Options
@@ -57,6 +57,8 @@ def upscale_file(
     except UpscaleError as error:
         error.path = error.path or input
         raise
+    finally:
+        memory.give_back()
 
 
 class _Job:
@@ -158,6 +160,9 @@ class _Job:
         sent = begun
         history: deque[tuple[float, int]] = deque([(begun, 0)])
         total = source.estimated_frames
+        # Without `self`: it holds the loop, which holds this function, and such a circle keeps the
+        # frames, the network and the decoder of a finished job until Python looks for circles.
+        on_event, input = self.on_event, self.input
 
         def report(frames: int, media_seconds: float) -> None:
             nonlocal sent
@@ -171,9 +176,9 @@ class _Job:
             (since, before), elapsed = history[0], now - begun
             fps = (frames - before) / (now - since)
             left = (total - frames) / fps if total >= frames and fps > 0 and total else None
-            self.on_event(
+            on_event(
                 Progress(
-                    input=self.input,
+                    input=input,
                     frames=frames,
                     total=total,
                     seconds=elapsed,
