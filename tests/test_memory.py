@@ -12,7 +12,9 @@ from upscale import Options, memory, upscale_file
 
 
 @pytest.mark.skipif(memory._trim() is None, reason="only glibc keeps memory and has malloc_trim")
-def test_a_job_gives_memory_back(tmp_path: Path, make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_gives_memory_back(
+    tmp_path: Path, make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Guards: 40 jobs in one process left 360 MB resident, of which 130 MB were in use."""
     calls: list[int] = []
     trim = memory._trim()
@@ -23,7 +25,9 @@ def test_a_job_gives_memory_back(tmp_path: Path, make_clip: MakeClip, monkeypatc
     assert calls
 
 
-def test_nothing_of_a_finished_job_waits_for_the_garbage_collector(tmp_path: Path, make_clip: MakeClip) -> None:
+def test_nothing_of_a_finished_job_waits_for_the_garbage_collector(
+    tmp_path: Path, make_clip: MakeClip
+) -> None:
     """Guards: a circle of references kept decoder, network and frames of a dozen jobs."""
     clip = make_clip(tmp_path / "in.mp4")
     gc.collect()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,12 @@ import av
 
 from upscale.errors import UsageError
 from upscale.media.clock import FrameClock, Timeline
-from upscale.media.container import STDIN, media_error
+from upscale.media.container import media_error
 from upscale.media.convert import ColorTags, Converter
 from upscale.media.deinterlace import MIN_HEIGHT, MIN_WIDTH, Deinterlacer
 from upscale.media.probe import MediaInfo, VideoInfo, chroma_siting, container_says_interlaced, describe
 from upscale.media.reader import Reader, is_cover
+from upscale.options import TIMEOUT
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -54,6 +55,7 @@ class SourceStats:
             be missing, or only a part was read.
         video_end: end of the last frame in seconds on the output's clock.
         missing_seconds: how much earlier all packets ended than the container promised.
+        broken: why reading stopped before the sender said that this is the end; "" if it did.
     """
 
     frames: int = 0
@@ -63,6 +65,7 @@ class SourceStats:
     expected_frames: int = 0
     video_end: float = 0.0
     missing_seconds: float = 0.0
+    broken: str = ""
 
     def damage(self) -> list[str]:
         """What was wrong with the input, in words; empty if nothing was."""
@@ -71,6 +74,8 @@ class SourceStats:
             found.append(f"{self.frames} of {self.expected_frames} frames")
         elif self.missing_seconds:
             found.append(f"ends {self.missing_seconds:.1f} s early")
+        if self.broken:
+            found.append(self.broken)
         if self.decode_errors:
             found.append(f"{self.decode_errors} decode errors")
         if self.corrupt_frames:
@@ -106,15 +111,18 @@ class Source:
         keep_interlaced: bool = False,
         audio: bool = True,
         subtitles: bool = True,
+        timeout: float = TIMEOUT,
+        input_options: Mapping[str, str] | None = None,
     ) -> None:
         """Open and decode the first frames.
 
         Args:
-            path: file name, or "-" for standard input.
+            path: file name, "-" for standard input, a URL or a device (`upscale.media.address`).
             start, stop: part to keep, in seconds from the input's beginning. Video is cut at frames,
                 audio at packets; subtitles that are on screen at `start` are kept.
             keep_interlaced: refuse interlaced input instead of deinterlacing it.
             audio, subtitles: False leaves them out.
+            timeout, input_options: of URLs and devices, see `open_input`.
 
         Raises:
             UsageError: not a video file; interlaced with `keep_interlaced`; a part that does not exist.
@@ -122,7 +130,7 @@ class Source:
         """
         self.notes: list[str] = []
         self.stats = SourceStats()
-        self._reader = Reader(path)
+        self._reader = Reader(path, timeout=timeout, input_options=input_options)
         try:
             self.info: MediaInfo = describe(self._reader)
             self._setup(start, stop, keep_interlaced)
@@ -134,8 +142,14 @@ class Source:
 
     def _setup(self, start: float | None, stop: float | None, keep_interlaced: bool) -> None:
         origin = self.container.start_time
-        self._timeline = Timeline.make(self.info.format, Fraction(origin or 0, av.time_base), start, stop)
         duration = self.info.duration
+        self._timeline = Timeline.make(
+            self.info.format,
+            Fraction(0 if self._reader.clockless else origin or 0, av.time_base),
+            start,
+            stop,
+            joined=self._reader.address.live and duration is None,
+        )
         if start is not None and duration is not None and start >= duration:
             raise UsageError(f"start ({start:g} s) is behind the end ({duration:.3f} s)")
         self.clip_duration = _clip_duration(duration, start, stop)
@@ -196,6 +210,10 @@ class Source:
         reads freed memory. Data, times and ``packet.stream_index`` stay valid.
         """
         self._reader.close()
+
+    def end(self) -> None:
+        """Let the iteration end soon, as at the end of the stream; from any thread."""
+        self._reader.end()
 
     def streams_to_copy(self) -> list[Stream]:
         """All streams but the chosen video, without the kinds that were left out."""
@@ -340,7 +358,7 @@ class Source:
 
     def _seek_to_part(self) -> None:
         begin = self._timeline.begin
-        if begin is None or self._reader.path == STDIN or self.info.format not in SEEKABLE:
+        if begin is None or self._reader.address.protocols != "file" or self.info.format not in SEEKABLE:
             return
         target = begin - SEEK_MARGIN
         if target - Fraction(self.info.start) > SEEK_FROM - SEEK_MARGIN:
@@ -356,9 +374,15 @@ class Source:
         read = self._reader.stats
         if read.clock_jumps:
             self.notes.append(f"the clock starts anew {read.clock_jumps} times: the parts were joined")
+        if read.broken and self._reader.address.waits:
+            self.stats.broken = read.broken
+        elif read.broken:
+            self.notes.append(f"the stream ended: {read.broken}")
         if not self._whole:
             if not self.stats.frames:
                 raise UsageError("no frame lies between start and stop")
+            return
+        if self._reader.ended:
             return
         promised = self.info_video.frames - read.discarded
         # AVI counts empty chunks too, which mean "show the last frame again".
