@@ -66,6 +66,7 @@ class Progress(Event):
         fps: frames per second of wall-clock time, over the last few seconds.
         speed: seconds of video per second of wall-clock time, over the whole job.
         eta: seconds that are left, or None when the end is unknown.
+        dropped: frames dropped so far, in real time.
     """
 
     name: ClassVar[str] = "progress"
@@ -75,6 +76,7 @@ class Progress(Event):
     fps: float
     speed: float
     eta: float | None
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,8 @@ class Result(Event):
         damage: what was wrong with the input, in words; empty if nothing was.
         model, strength, backend: what upscaled it.
         warnings: all messages of the `Warned` events.
+        dropped_frames: frames that were left out because the machine could not keep up, in real time.
+        stopped: a live input that was ended by the user, not by its sender.
     """
 
     name: ClassVar[str] = "result"
@@ -130,6 +134,8 @@ class Result(Event):
     strength: float | None = None
     backend: str
     warnings: tuple[str, ...] = ()
+    dropped_frames: int = 0
+    stopped: bool = False
 
     @property
     def damaged(self) -> bool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+#: Live HLS gives nothing for the length of a segment, which is rarely more than ten seconds.
+TIMEOUT = 20.0
+
 #: Names of `--target` and the length of the short side, in pixels, that they stand for.
 TARGETS = {"720p": 720, "1080p": 1080, "1440p": 1440, "2160p": 2160}
 
@@ -42,6 +45,11 @@ class Options:
         device: "cpu", "cuda", "mps", … for backends that can choose; None lets them.
         threads: threads of the network's runtime; None lets the backend choose.
         reuse: compute only what changed from frame to frame; the result is the same, bit for bit.
+        timeout: URLs and devices: seconds without any data after which the input has ended or failed.
+        realtime: drop frames before the network where the machine cannot keep up, so that the result is
+            never late; files are read at the pace of their own clock. None does it for inputs that do not
+            wait (cameras, RTSP, RTP, UDP).
+        input_options: URLs and devices: see `upscale.media.address.INPUT_OPTIONS`.
         overwrite: True replaces an existing output, False refuses. Never asked interactively.
         skip_existing: directories: leave out inputs whose output is there already.
         recursive: directories: go into subfolders.
@@ -71,6 +79,9 @@ class Options:
     device: str | None = None
     threads: int | None = None
     reuse: bool = True
+    timeout: float = TIMEOUT
+    realtime: bool | None = None
+    input_options: dict[str, str] = field(default_factory=dict)
     overwrite: bool = False
     skip_existing: bool = True
     recursive: bool = False

@@ -11,13 +11,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from upscale import naming
+from upscale import memory, naming
 from upscale.errors import UpscaleError, UsageError
 from upscale.events import OnEvent, Progress, Result, Start, Warned, ignore
+from upscale.live import LiveJob, run_apart
 from upscale.options import RESAMPLERS, Options
 from upscale.ordered import OrderedMap, interruptible
 
@@ -42,7 +43,7 @@ def upscale_file(
     """Upscale one video.
 
     Args:
-        input: path, or "-" for stdin.
+        input: path, "-" for stdin, a URL or a capture device (`upscale.media.address`).
         output: path, a directory to put the default name into, "-" for stdout, or None for the
             default name beside the input (`upscale.naming.default_output`).
         options: see `Options`.
@@ -51,19 +52,29 @@ def upscale_file(
     Raises:
         UpscaleError: a subclass says what went wrong; nothing is left under the output's name
             that was not there before.
-        KeyboardInterrupt: handed on after all threads have stopped and the unfinished file is gone.
+        KeyboardInterrupt: handed on after all threads have stopped and the unfinished file is gone;
+            with a URL or a device as the input, after what was recorded is finished under its name.
     """
+    options = options or Options()
     try:
-        return _Job(input, output, options or Options(), on_event).run()
+        live = LiveJob(input, options)
+        if live.live:
+            return run_apart(lambda put: _Job(input, output, options, put, live).run(), live.stop, on_event)
+        return _Job(input, output, options, on_event, live).run()
     except UpscaleError as error:
         error.path = error.path or input
         raise
+    finally:
+        memory.give_back()
 
 
 class _Job:
     """One run of `upscale_file`."""
 
-    def __init__(self, input: str, output: str | None, options: Options, on_event: OnEvent) -> None:
+    def __init__(
+        self, input: str, output: str | None, options: Options, on_event: OnEvent, live: LiveJob
+    ) -> None:
+        self.live = live
         self.input = input
         self.options = options
         self.on_event = on_event
@@ -86,10 +97,12 @@ class _Job:
         model = find_model(self.options)
         with ExitStack() as stack:
             source = self._open_source(stack)
+            self.live.opened(source)
             video = source.info.video
             assert video is not None  # Source refuses files without video
             size = target_size(video, self.options)
             plan = make_plan(source.info, self.output, self.options, size, source.frame_format)
+            self.live.check(source, plan)
             notes = list(source.notes)
             for message in [*([self.note] if self.note else []), *notes, *plan.warnings]:
                 self._warn(message)
@@ -103,7 +116,9 @@ class _Job:
             sink = stack.enter_context(Sink(source, self.output, plan, self.options))
             names = _names(model, backend)
             self._announce(source, plan, names)
-            self.loop = _Loop(source, upscaler, sink, self._reporter(source), _workers(self.options, backend))
+            self.loop = _Loop(
+                source, upscaler, sink, self._reporter(source), _workers(self.options, backend), self.live
+            )
             self.loop.run()
             for message in source.notes[len(notes) :]:  # what showed only while reading
                 self._warn(message)
@@ -124,6 +139,8 @@ class _Job:
                 audio=o.audio,
                 subtitles=o.subtitles,
                 strict=o.strict,
+                timeout=o.timeout,
+                input_options=o.input_options,
             )
 
         # A silent stdin would block this thread in a read that no signal can interrupt.
@@ -165,6 +182,9 @@ class _Job:
         sent = begun
         history: deque[tuple[float, int]] = deque([(begun, 0)])
         total = source.estimated_frames
+        # Without `self`: it holds the loop, which holds this function, and such a circle keeps the
+        # frames, the network and the decoder of a finished job until Python looks for circles.
+        on_event, input, live = self.on_event, self.input, self.live
 
         def report(frames: int, media_seconds: float) -> None:
             nonlocal sent
@@ -178,15 +198,16 @@ class _Job:
             (since, before), elapsed = history[0], now - begun
             fps = (frames - before) / (now - since)
             left = (total - frames) / fps if total >= frames and fps > 0 and total else None
-            self.on_event(
+            on_event(
                 Progress(
-                    input=self.input,
+                    input=input,
                     frames=frames,
                     total=total,
                     seconds=elapsed,
                     fps=fps,
                     speed=media_seconds / elapsed,
                     eta=left,
+                    dropped=live.dropped,
                 )
             )
 
@@ -198,6 +219,9 @@ class _Job:
         damage = tuple(stats.damage())
         if damage:
             self._warn(f"the input is damaged: {', '.join(damage)}")
+        if self.live.dropped:
+            came = report.frames + self.live.dropped
+            self._warn(f"{self.live.dropped} of {came} frames were dropped: the machine cannot keep up")
         result = Result(
             input=self.input,
             output=self.output,
@@ -220,6 +244,8 @@ class _Job:
             strength=self.options.strength,
             backend=names[1],
             warnings=tuple(self.warnings),
+            dropped_frames=self.live.dropped,
+            stopped=self.live.stopped,
         )
         self.on_event(result)
         return result
@@ -244,12 +270,14 @@ class _Loop:
         sink: Sink,
         report: Callable[[int, float], None],
         workers: int,
+        live: LiveJob,
     ) -> None:
         self._source = source
         self._upscaler = upscaler
         self._sink = sink
         self._report = report
         self._workers = workers
+        self._live = live
         self._lock = threading.Lock()
         self.frames = 0
         self.media_seconds = 0.0
@@ -264,15 +292,18 @@ class _Loop:
 
         self._begun, self.cpu_seconds = time.perf_counter(), -time.process_time()
         first: float | None = None
+        items: Any = self._timed_source()
+        gate = self._live.gate(items) if self._live.gated else None
         stages: OrderedMap[Any, Any] = OrderedMap(
-            self._timed_source(),
+            gate or items,
             self._upscale,
             workers=self._workers,
-            depth=self._workers + 3,  # one more being decoded, one waiting, one in the encoder
+            # One more being decoded, one waiting, one in the encoder; what waits in real time is late.
+            depth=self._workers + (1 if self._live.realtime else 3),
             passes=lambda item: isinstance(item, Packet),
         )
         try:
-            with stages:
+            with stages, gate or nullcontext():
                 for item in stages:
                     before = time.perf_counter()
                     if isinstance(item, Packet):
@@ -287,7 +318,7 @@ class _Loop:
                         self._report(self.frames, self.media_seconds)
                     self._add("encode", before)
         finally:
-            self.hangs = not stages.finished
+            self.hangs = not stages.finished or (gate is not None and not gate.finished)
 
     def finish(self) -> OutputReport:
         """Flush and close the sink."""

@@ -203,7 +203,8 @@ def progress_text(event: Progress) -> str:
     """``120/900 frames, 34.1 fps, 1.14x real time, 0:23 left``."""
     frames = f"{event.frames}/{event.total}" if event.total else str(event.frames)
     left = f", {format_time(event.eta)} left" if event.eta is not None else ""
-    return f"{frames} frames, {event.fps:.1f} fps, {event.speed:.2f}x real time{left}"
+    dropped = f", {event.dropped} dropped" if event.dropped else ""
+    return f"{frames} frames, {event.fps:.1f} fps, {event.speed:.2f}x real time{left}{dropped}"
 
 
 def result_text(event: Result) -> str:

@@ -11,6 +11,7 @@ import click
 
 from upscale.cli.text import say
 from upscale.errors import UpscaleError, UsageError
+from upscale.media.address import is_live
 from upscale.options import RESAMPLERS, TARGETS, Options
 from upscale.timecode import parse_time
 
@@ -119,6 +120,24 @@ network_options = _stack(
 )
 _reuse = click.option("--no-reuse", "reuse", flag_value=False, default=None,
                       help="Compute unchanged parts of the picture too.")  # fmt: skip
+_live = _stack(
+    click.option(
+        "--realtime/--no-realtime",
+        default=None,
+        help="Drop frames before the network if the machine cannot keep up [cameras, RTSP, RTP, UDP].",
+    ),
+    click.option(
+        "--timeout", type=float, metavar="S", help="URLs, cameras: seconds of silence that end it [20]."
+    ),
+    click.option(
+        "--input-option",
+        "input_pairs",
+        multiple=True,
+        callback=_pairs,
+        metavar="KEY=VALUE",
+        help="URLs, cameras: e.g. rtsp_transport=tcp, video_size=640x360.",
+    ),
+)
 _strength = click.option("--strength", type=float, metavar="0-1",
                          help="From the fidelity model (0) to the GAN model (1) [1].")  # fmt: skip
 _files = _stack(
@@ -151,6 +170,7 @@ _talk = _stack(
 @size_options
 @encoding_options
 @_part
+@_live
 @network_options
 @_strength
 @_reuse
@@ -186,6 +206,7 @@ def make_options(
     skip_existing: bool,
     start: float | None,
     stop: float | None,
+    input_pairs: dict[str, str] | None = None,
     **same: Any,
 ) -> Options:
     """The command line's values as `Options`; what was not given keeps the dataclass's default."""
@@ -202,6 +223,7 @@ def make_options(
         fields["backend"] = backend
     return Options(
         encoder_options=pairs,
+        input_options=input_pairs or {},
         start=start,
         stop=stop,
         audio=not no_audio,
@@ -213,7 +235,7 @@ def make_options(
 
 def _exists(input: str, output: str | None, options: Options) -> bool:
     """Whether a single file's output is there; says so."""
-    if input == "-" or os.path.isdir(input):
+    if input == "-" or is_live(input) or os.path.isdir(input):
         return False
     from upscale.naming import resolve_output
 
@@ -240,7 +262,7 @@ def start(
     with listener(
         quiet=quiet, verbose=verbose, progress=not no_progress, as_json=as_json, to_stderr=output == "-"
     ) as show:
-        if input != "-" and os.path.isdir(input):
+        if input != "-" and not is_live(input) and os.path.isdir(input):
             from upscale.jobs.batch import upscale_directory
 
             return 1 if upscale_directory(input, output, options, show).failed else 0

@@ -1,7 +1,8 @@
 """Opening inputs safely, and turning FFmpeg's errors into ours.
 
-An input is one local file, or standard input: no network, no playlists that name further files, no
-exotic decoders, no picture beyond `MAX_PIXELS`. The limits are given twice, to the demuxer (for its
+An input is one local file, standard input, or what the user typed as a URL or capture device
+(`upscale.media.address`): no playlists that name further files, no exotic decoders, no picture beyond
+`MAX_PIXELS`. The limits are given twice, to the demuxer (for its
 own probing) and to every decoder, because FFmpeg does not hand them from one to the other.
 """
 
@@ -12,20 +13,20 @@ import logging
 import os
 import stat
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import av
 import av.logging
 
 from upscale.errors import MediaError, UsageError
+from upscale.media.address import STDIN, Address, parse
+from upscale.options import TIMEOUT
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.stream import Stream
-
-#: Path that stands for standard input.
-STDIN = "-"
 
 #: Largest picture that is decoded (8192 x 8192): a 31 kB PNG can claim 256 Mpx.
 MAX_PIXELS = 8192 * 8192
@@ -129,34 +130,62 @@ def check_input(path: str) -> None:
         raise UsageError("not a regular file", path=path)
 
 
-def open_input(path: str) -> InputContainer:
-    """Open a local file, or standard input ("-"), with every limit in place.
+def open_input(
+    path: str, *, timeout: float = TIMEOUT, input_options: Mapping[str, str] | None = None
+) -> InputContainer:
+    """Open a local file, standard input ("-"), a URL or a device, with every limit in place.
+
+    Args:
+        path: see `upscale.media.address`.
+        timeout: seconds without data after which a URL or a device fails.
+        input_options: for URLs and devices, see `upscale.media.address.INPUT_OPTIONS`.
 
     Raises:
         UsageError: not a regular file, or a still picture.
-        MediaError: FFmpeg cannot read it; the message is FFmpeg's own reason.
+        MediaError: FFmpeg cannot read it, with FFmpeg's own reason; nothing came in time.
     """
-    check_input(path)
-    stdin = path == STDIN
+    address = parse(path)
+    if not address.live:
+        check_input(path)
+    formats = address.device or ",".join(filter(None, (_FORMATS, address.formats)))
     options = {
-        "protocol_whitelist": "pipe" if stdin else "file",
-        "format_whitelist": _FORMATS,
+        **dict(address.options),
+        **(input_options if address.live and input_options else {}),
+        "protocol_whitelist": address.protocols,
+        "format_whitelist": formats,
         "codec_whitelist": _CODECS,
         "max_pixels": str(MAX_PIXELS),
     }
-    # "file:" keeps names such as "concat:x" or "http:x" from being taken for protocols.
-    url = "pipe:0" if stdin else "file:" + path
+    limits = (timeout, timeout) if address.live else None
+    begun = time.monotonic()
     with ffmpeg_reasons():
         try:
-            container = av.open(url, options=options)
+            container = av.open(address.url, format=address.device, options=options, timeout=limits)
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise media_error(error, path) from None
+            # An RTSP answer that does not come is "invalid data" to FFmpeg.
+            late = isinstance(error, av.InvalidDataError) and time.monotonic() - begun >= timeout
+            if address.live and (late or isinstance(error, av.ExitError)):
+                raise MediaError(silence(timeout), path=path) from None
+            raise _open_error(error, address) from None
     if container.format.name in STILL_FORMATS:
         container.close()
         raise UsageError("a still picture, not a video", path=path)
     for stream in container.streams:
         limit_decoder(stream)
     return container
+
+
+def silence(timeout: float) -> str:
+    """What to say when a URL or a device gave nothing for `timeout` seconds."""
+    return f"nothing came for {timeout:g} s"
+
+
+def _open_error(error: BaseException, address: Address) -> MediaError:
+    if isinstance(error, av.ProtocolNotFoundError) and address.live:
+        return MediaError(f"this FFmpeg cannot read {address.url.partition(':')[0]}", path=address.text)
+    if address.device is not None and address.device not in av.formats_available:
+        return MediaError(f"this FFmpeg has no {address.device} devices", path=address.text)
+    return media_error(error, address.text)
 
 
 def limit_decoder(stream: Stream) -> None:

@@ -48,6 +48,7 @@ class SourceStats:
         lost_bytes: of the file, cut off or outside its structure (Matroska, transport streams).
         lost_packets: that lie in the file but did not come out of it, or for which time is left out.
         corrupt_packets: of other streams, which the demuxer marked as damaged.
+        broken: why reading stopped before the sender said that this is the end; "" if it did.
     """
 
     frames: int = 0
@@ -61,6 +62,7 @@ class SourceStats:
     lost_bytes: int = 0
     lost_packets: int = 0
     corrupt_packets: int = 0
+    broken: str = ""
 
     def damage(self) -> list[str]:
         """What was wrong with the input, in words; empty if nothing was."""
@@ -69,6 +71,8 @@ class SourceStats:
             found.append(f"{self.frames} of {'~' * self.estimated}{self.expected_frames} frames")
         if self.missing_seconds:
             found.append(f"ends {self.missing_seconds:.1f} s early")
+        if self.broken:
+            found.append(self.broken)
         if self.lost_bytes:
             found.append(f"{_count(self.lost_bytes, 'byte')} lost")
         if self.decode_errors:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from upscale.errors import OutputError
 from upscale.media import color
+from upscale.media.address import is_live
 from upscale.media.container import ffmpeg_reasons
 from upscale.media.formats import CONTAINERS
 from upscale.media.lanes import (
@@ -119,8 +120,12 @@ class Sink:
         if "movflags" in muxer:
             muxer["movie_timescale"] = str(movie_timescale(self.plan, source.container.streams))
         url = "pipe:1" if self._file is None else "file:" + self._file.path
-        if self._file is None:
-            muxer["flush_packets"] = "1"  # a player at the other end shows each frame as it comes
+        if self._file is None or is_live(source.info.path):
+            # A player at the other end shows each frame as it comes; of a recording that is killed, all
+            # but the last second can be read.
+            muxer["flush_packets"] = "1"
+            if self.plan.container in ("matroska", "webm"):
+                muxer["cluster_time_limit"] = "1000"
         self._container = av.open(url, "w", format=self.plan.container, container_options=muxer)
         self._container.metadata.update(tags)
         inputs = {s.index: s for s in source.container.streams}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +10,13 @@ import av
 
 from upscale.errors import MediaError, UsageError
 from upscale.media.clock import FrameClock, Timeline
-from upscale.media.container import STDIN, media_error
+from upscale.media.container import media_error
 from upscale.media.convert import ColorTags, Converter
 from upscale.media.damage import MATROSKA, MP4, SourceStats, Witness
 from upscale.media.deinterlace import MIN_HEIGHT, MIN_WIDTH, Deinterlacer
 from upscale.media.probe import MediaInfo, VideoInfo, chroma_siting, container_says_interlaced, describe
 from upscale.media.reader import Reader, is_cover
+from upscale.options import TIMEOUT
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -70,16 +71,19 @@ class Source:
         audio: bool = True,
         subtitles: bool = True,
         strict: bool = False,
+        timeout: float = TIMEOUT,
+        input_options: Mapping[str, str] | None = None,
     ) -> None:
         """Open and decode the first frames.
 
         Args:
-            path: file name, or "-" for standard input.
+            path: file name, "-" for standard input, a URL or a device (`upscale.media.address`).
             start, stop: part to keep, in seconds from the input's beginning. Video is cut at frames,
                 audio at packets; subtitles that are on screen at `start` are kept.
             keep_interlaced: refuse interlaced input instead of deinterlacing it.
             audio, subtitles: False leaves them out.
             strict: a damaged input is an error, raised where the damage shows, not a count.
+            timeout, input_options: of URLs and devices, see `open_input`.
 
         Raises:
             UsageError: not a video file; interlaced with `keep_interlaced`; a part that does not exist.
@@ -89,7 +93,7 @@ class Source:
         self.stats = SourceStats()
         self._strict = strict
         self._witness = Witness(self.stats)
-        self._reader = Reader(path)
+        self._reader = Reader(path, timeout=timeout, input_options=input_options)
         try:
             self.info: MediaInfo = describe(self._reader)
             self._setup(start, stop, keep_interlaced)
@@ -101,8 +105,14 @@ class Source:
 
     def _setup(self, start: float | None, stop: float | None, keep_interlaced: bool) -> None:
         origin = self.container.start_time
-        self._timeline = Timeline.make(self.info.format, Fraction(origin or 0, av.time_base), start, stop)
         duration = self.info.duration
+        self._timeline = Timeline.make(
+            self.info.format,
+            Fraction(0 if self._reader.clockless else origin or 0, av.time_base),
+            start,
+            stop,
+            joined=self._reader.address.live and duration is None,
+        )
         if start is not None and duration is not None and start >= duration:
             raise UsageError(f"start ({start:g} s) is behind the end ({duration:.3f} s)")
         self.clip_duration = _clip_duration(duration, start, stop)
@@ -163,6 +173,10 @@ class Source:
         reads freed memory. Data, times and ``packet.stream_index`` stay valid.
         """
         self._reader.close()
+
+    def end(self) -> None:
+        """Let the iteration end soon, as at the end of the stream; from any thread."""
+        self._reader.end()
 
     def streams_to_copy(self) -> list[Stream]:
         """All streams but the chosen video, without the kinds that were left out."""
@@ -314,7 +328,7 @@ class Source:
 
     def _seek_to_part(self) -> None:
         begin = self._timeline.begin
-        if begin is None or self._reader.path == STDIN or self.info.format not in SEEKABLE:
+        if begin is None or self._reader.address.protocols != "file" or self.info.format not in SEEKABLE:
             return
         target = begin - SEEK_MARGIN
         if target - Fraction(self.info.start) > SEEK_FROM - SEEK_MARGIN:
@@ -330,9 +344,15 @@ class Source:
         read = self._reader.stats
         if read.clock_jumps:
             self.notes.append(f"the clock starts anew {read.clock_jumps} times: the parts were joined")
+        if read.broken and self._reader.address.waits:
+            self.stats.broken = read.broken
+        elif read.broken:
+            self.notes.append(f"the stream ended: {read.broken}")
         if not self._whole:
             if not self.stats.frames:
                 raise UsageError("no frame lies between start and stop")
+            return
+        if self._reader.ended:
             return
         promised = self.info_video.frames - read.discarded
         # AVI counts empty chunks too, which mean "show the last frame again".
