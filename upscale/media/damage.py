@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from upscale.media.container import STDIN, media_error
+from upscale.media.container import media_error
 from upscale.media.matroska import structure
 from upscale.media.transport import find_losses
 
@@ -163,7 +163,7 @@ class Witness:
         if name == MP4:
             sound = reader.container.streams.audio
             stats.lost_packets = sum(self._lost_of(s) for s in sound if s.index in selected)
-        if reader.path != STDIN:
+        if reader.address.protocols == "file":
             try:
                 self._look_into(reader.path, name, reader.stats.packets + reader.stats.others)
             except OSError as error:
