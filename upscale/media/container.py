@@ -74,6 +74,11 @@ _REASONS = {
 }
 
 
+#: FFmpeg's AV_LOG_QUIET.
+_QUIET = -8
+_silenced = False
+
+
 @contextlib.contextmanager
 def ffmpeg_reasons() -> Iterator[None]:
     """Make FFmpeg's exceptions carry the real reason (``e.log``) while the block runs."""
@@ -86,7 +91,21 @@ def ffmpeg_reasons() -> Iterator[None]:
     try:
         yield
     finally:
-        av.logging.set_level(before)
+        if before is None or (_silenced and before == av.logging.ERROR):
+            _silence()
+        else:
+            av.logging.set_level(before)
+
+
+def _silence() -> None:
+    """Switch FFmpeg's log off for messages that are under way in other threads, too.
+
+    PyAV's own `set_level(None)` is not for them: it prints a traceback for each.
+    """
+    global _silenced
+    _silenced = True
+    av.logging.set_libav_level(_QUIET)
+    av.logging.restore_default_callback()
 
 
 def reason(error: BaseException) -> str:
@@ -114,20 +133,22 @@ def check_input(path: str) -> None:
 
     Raises:
         UsageError: a directory, a FIFO, a device or a socket.
-        MediaError: missing, unreadable, or a broken link.
+        MediaError: missing, empty, unreadable, or a broken link.
     """
     if path == STDIN:
         if sys.stdin is None or getattr(sys.stdin, "closed", False):
             raise UsageError("standard input is closed")
         return
     try:
-        mode = os.stat(path).st_mode
+        found = os.stat(path)
     except (OSError, ValueError) as error:
         raise MediaError(getattr(error, "strerror", None) or str(error), path=path) from None
-    if stat.S_ISDIR(mode):
+    if stat.S_ISDIR(found.st_mode):
         raise UsageError("is a directory", path=path)
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(found.st_mode):
         raise UsageError("not a regular file", path=path)
+    if not found.st_size:
+        raise MediaError("the file is empty", path=path)
 
 
 def open_input(

@@ -97,6 +97,9 @@ class Source:
         try:
             self.info: MediaInfo = describe(self._reader)
             self._setup(start, stop, keep_interlaced)
+        except av.FFmpegError as error:
+            self._reader.close()
+            raise media_error(error, path) from None
         except BaseException:
             self._reader.close()
             raise
@@ -359,7 +362,9 @@ class Source:
         tolerance = 2 + promised // 50 if self.info.format in NO_PTS else 0
         self.stats.expected_frames = promised if promised > self.stats.frames + tolerance else 0
         if self.info.duration is not None and self.info.format in PROMISED_DURATION:
-            missing = self.info.start + self.info.duration - read.last_end
+            # MP4 counts from the first time stamp, the others from zero.
+            begin = self.info.start if self.info.format == MP4 else 0.0
+            missing = begin + self.info.duration - read.last_end
             if missing > max(0.5, 0.02 * self.info.duration):
                 self.stats.missing_seconds = missing
         self._witness.conclude(self._reader, self._selected)
