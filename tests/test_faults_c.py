@@ -119,7 +119,11 @@ def damage(path: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     ("name", "times"),
-    [("same.mkv", [0, 40, 40, 80, 80, 120]), ("vfr.mkv", [0, 7, 400, 401, 2000]), ("late.mkv", [900, 940, 980, 1020, 1060, 1100])],
+    [
+        ("same.mkv", [0, 40, 40, 80, 80, 120]),
+        ("vfr.mkv", [0, 7, 400, 401, 2000]),
+        ("late.mkv", [900, 940, 980, 1020, 1060, 1100]),
+    ],
 )
 def test_29_odd_time_stamps_never_stop_the_muxer(name: str, times: list[int], tmp_path: Path) -> None:
     write_video(tmp_path / name, times, time_base=Fraction(1, 1000), codec="ffv1")
