@@ -93,7 +93,7 @@ def parts(data: bytes, seconds: float, size: int = 7 * 188) -> Iterator[bytes]:
 def listener() -> Iterator[str]:
     """HOST:PORT of a socket that takes connections and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        yield "127.0.0.1:{}".format(server.getsockname()[1])
+        yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
 def free_udp_port() -> int:

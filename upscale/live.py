@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 #: frames/s. In real time this, and the frames in flight behind it, are all that a frame can be late.
 WAITING_FRAMES = 8
 
+#: What came while the job was opened and set up is no sign of a slow machine: so many may wait in the
+#: first seconds.
+FIRST_FRAMES, FIRST_SECONDS = 32, 2.0
+
 #: Packets of other streams that wait at most, about a minute and a half of sound: they are never dropped.
 WAITING_PACKETS = 4096
 
@@ -127,7 +131,7 @@ class LiveJob:
 class Gate:
     """Reads a source in a thread of its own into a short queue, and gives it out in order.
 
-    With `drop`, a frame that finds `WAITING_FRAMES` waiting pushes out the second oldest: the oldest is
+    With `drop`, a frame that finds `limit` others waiting pushes out the second oldest: the oldest is
     next in line and takes over the time that was shown by the one that is dropped. Without, reading waits.
     Packets pass in their place.
 
@@ -161,6 +165,7 @@ class Gate:
         self._changed = threading.Condition()
         self._items: deque[Any] = deque()
         self._frames = 0
+        self._begun = 0.0
         self._first: tuple[float, float] | None = None  # the moment and the time of the first frame
         self._reading_since: float | None = None
         self._ending: float | None = None
@@ -171,6 +176,7 @@ class Gate:
         self.finished = False
 
     def __enter__(self) -> Gate:
+        self._begun = time.monotonic()
         self._thread.start()
         return self
 
@@ -238,7 +244,7 @@ class Gate:
             if frame and self._pace:
                 self._wait_for_its_time(item)
             if frame and self._drop:
-                while self._frames >= self._limit:
+                while self._frames >= self._most():
                     self._drop_second()
             self._changed.wait_for(lambda: self._shut() or self._room(frame))
             if self._shut():
@@ -253,8 +259,13 @@ class Gate:
 
     def _room(self, frame: bool) -> bool:
         if frame:
-            return self._frames < self._limit
+            return self._frames < self._most()
         return len(self._items) - self._frames < WAITING_PACKETS
+
+    def _most(self) -> int:
+        """Frames that may wait now."""
+        young = time.monotonic() - self._begun < FIRST_SECONDS
+        return max(FIRST_FRAMES, self._limit) if young else self._limit
 
     def _wait_for_its_time(self, frame: av.VideoFrame) -> None:
         now, at = time.monotonic(), float((frame.pts or 0) * (frame.time_base or 0))

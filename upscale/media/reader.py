@@ -75,6 +75,13 @@ def choose_video(container: InputContainer) -> av.VideoStream:
     return best if best in known else known[0]
 
 
+def count_back(frames: list[av.VideoFrame]) -> None:
+    """Give frames without a time before one that has it theirs: RTSP times begin with the second packet."""
+    for frame, after in zip(reversed(frames[:-1]), reversed(frames[1:]), strict=True):
+        if frame.pts is None and after.pts is not None:
+            frame.pts = after.pts - (frame.duration or after.duration or 1)
+
+
 class Reader:
     """An open input: its container, its video, and an iterator over frames and packets.
 
@@ -192,6 +199,8 @@ class Reader:
         if not first:
             why = f" ({self._error})" if self._error else ""
             raise MediaError("no frame could be decoded" + why, path=self.path)
+        if self.address.live:
+            count_back(first)
         return first
 
     def _read(self) -> Generator[av.VideoFrame | av.Packet[Any], None, None]:

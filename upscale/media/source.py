@@ -109,13 +109,12 @@ class Source:
     def _setup(self, start: float | None, stop: float | None, keep_interlaced: bool) -> None:
         origin = self.container.start_time
         duration = self.info.duration
-        self._timeline = Timeline.make(
-            self.info.format,
-            Fraction(0 if self._reader.clockless else origin or 0, av.time_base),
-            start,
-            stop,
-            joined=self._reader.address.live and duration is None,
-        )
+        joined = self._reader.address.live and duration is None
+        begin = Fraction(origin or 0, av.time_base)
+        if joined and (pts := self._reader.first[0].pts) is not None:
+            at = pts * self._reader.time_base
+            begin = at if self._reader.clockless else min(begin, at)
+        self._timeline = Timeline.make(self.info.format, begin, start, stop, joined=joined)
         if start is not None and duration is not None and start >= duration:
             raise UsageError(f"start ({start:g} s) is behind the end ({duration:.3f} s)")
         self.clip_duration = _clip_duration(duration, start, stop)
