@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ _BYTES = {schema.TensorType.FLOAT32: 4, schema.TensorType.INT32: 4, schema.Tenso
 
 
 def operators_of(path: Path, height: int, width: int) -> list[tuple[int, int, int]]:
-    """(weights, read, written) bytes of every operator of a TFLite file, at another size than it was saved at."""
+    """(weights, read, written) bytes of a TFLite file's operators, at another size than it was saved at."""
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
     (graph,) = model.subgraphs
     saved = np.prod(graph.tensors[graph.inputs[0]].shape)
@@ -62,7 +63,7 @@ def test_layers_add_up(config: GeneratorConfig) -> None:
     assert frame_bytes(config, 360, 640) == sum(c.weights + c.read + c.written for c in costs)
     # Every operator but the anchor's reads what the one before it wrote.
     chain = [c for c in costs if c.name != "anchor"]
-    assert all(b.read >= a.written for a, b in zip(chain, chain[1:], strict=False))
+    assert all(b.read >= a.written for a, b in pairwise(chain))
 
 
 def test_estimates_follow_the_longer_of_both_times(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,13 +28,13 @@ class Board:
     bandwidth: float
 
 
-# Cortex-A72 has two 64-bit halves for FP: one FMLA of four floats per cycle. It lacks the int8 dot product
-# (SDOT); eight products per SMLAL on the one pipe that multiplies integers. Both from Arm's software
-# optimization guides and LLVM's scheduling model for it, AArch64SchedA57.td. Memory: STREAM copy,
-# 5.5 GB/s (www.sci-pi.org.uk/bench/stream.html).
+# Cortex-A72: an FMLA of four floats takes both FP pipes, so one per cycle. There is no int8 dot product
+# (SDOT), but SMLAL, eight products, on the one pipe that multiplies integers. As in LLVM's scheduling model
+# of this core, AArch64SchedA57.td, after Arm's Software Optimization Guide. Memory: STREAM copy, 5.5 GB/s, as
+# measured at sci-pi.org.uk/bench/stream.html.
 _A72 = {"fp32": 4, "int8": 8}
-# Cortex-A76 has two 128-bit pipes, and each takes FMLA and SDOT: AArch64SchedNeoverseN1.td. Memory: tinymembench
-# copies 5.56 GB/s on the 8 GB board, read plus written 11.1 (github.com/raspberrypi/firmware/issues/1876).
+# Cortex-A76: two 128-bit pipes, each takes an FMLA or an SDOT per cycle (AArch64SchedNeoverseN1.td). Memory:
+# tinymembench copies 5.56 GB/s on the 8 GB board, 11.1 read and written (raspberrypi/firmware, issue 1876).
 _A76 = {"fp32": 8, "int8": 32}
 
 BOARDS = (
@@ -42,8 +42,8 @@ BOARDS = (
     Board("Raspberry Pi 5", 4, 2.4e9, _A76, 11.1e9),
 )
 
-#: Share of a core's peak that LiteRT reached here with the least efficient bundled model (fast; gan reaches .79
-#: and .67): 640×360 frames, one thread of a 3.65 GHz Zen 4 core with 16 fp32 and 64 int8 MACs per cycle.
+#: Share of a core's peak that LiteRT reached on x86 with the least efficient bundled model (fast; gan reaches
+#: .79 and .67): 640×360 frames, one thread of a 3.65 GHz Zen 4 core with 16 fp32 and 64 int8 MACs per cycle.
 EFFICIENCY = {"fp32": 0.72, "int8": 0.46}
 
 
