@@ -376,6 +376,7 @@ def test_info_about_the_default_model_counts_it() -> None:
 def test_text_is_made_harmless() -> None:
     assert clean("a\x1b]0;x\x07b\r\nc\x9bd\udcffe\u202ef") == "a?]0;x?b??c?d?e?f"
     assert clean("Ünïcode 漢字 🎬") == "Ünïcode 漢字 🎬"
+    assert clean("rtsp://me:secret@camera/x: gone") == "rtsp://me:***@camera/x: gone"
 
 
 def test_sizes_and_tables_for_people() -> None:
