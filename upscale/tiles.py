@@ -57,6 +57,17 @@ class Box:
     def moved(self, down: int, right: int) -> Box:
         return Box(self.top + down, self.left + right, self.bottom + down, self.right + right)
 
+    def inside(self, height: int, width: int, multiple: int) -> Box:
+        """Moved up and left by multiples of `multiple` until it ends with a height × width picture at most.
+
+        A picture whose sides are no multiples is taken to be continued to the next one; a box of the
+        result ends where the picture does.
+        """
+        down = min(0, -(-height // multiple) * multiple - self.bottom)
+        right = min(0, -(-width // multiple) * multiple - self.right)
+        moved = self.moved(down, right)
+        return Box(moved.top, moved.left, min(height, moved.bottom), min(width, moved.right))
+
     def shrunk(self, by: int, height: int, width: int) -> Box:
         """`by` less on every side that is not the edge of a height × width picture."""
         return Box(
