@@ -9,9 +9,9 @@ import pytest
 from networks import HALF, TINY, random_weights, real_luma, write_model
 
 from upscale.errors import ModelError
-from upscale.model.parity import check_exports
 from upscale.model.export_onnx_int8 import export_onnx_int8
 from upscale.model.export_tflite_int8 import export_tflite_int8
+from upscale.model.parity import check_exports
 from upscale.model.quantize import quantize
 
 
