@@ -85,7 +85,7 @@ def test_second_call_measures_nothing(model: ModelFiles, races: Races) -> None:
     assert (first, second, races.count) == (Variant("tflite", "int8"), first, 1)
     assert reason == (
         "measured earlier on this machine: tflite int8 5.0 ms, onnx int8 6.0 ms, torch fp32 10.0 ms, "
-        "tflite fp32 15.0 ms, onnx fp32 20.0 ms per frame; not torch bf16: it is far off"
+        "tflite fp32 15.0 ms, onnx fp32 20.0 ms per frame; torch bf16 is far off from fp32, too much"
     )
 
 
@@ -93,6 +93,13 @@ def test_exact_one_wins_a_near_tie_and_onnx_among_the_exact(model: ModelFiles, r
     """onnxruntime starts a second sooner than torch, and two per cent are noise."""
     races.times = {"onnx fp32": 20.0, "torch fp32": 19.6, "tflite fp32": 30.0, "tflite int8": 19.5}
     assert backends.choose(model, 360, 640)[0] == Variant("onnx", "fp32")
+
+
+def test_what_was_asked_for_but_spoils_the_picture_is_refused(model: ModelFiles, races: Races) -> None:
+    """A processor whose int8 kernels saturate, say: better an error than a worse picture."""
+    races.times, races.refused = {}, {"onnx int8": "differs by 3.00 code values"}
+    with pytest.raises(BackendError, match="not on this machine: onnx int8 differs"):
+        backends.choose(model, 360, 640, backend="onnx", precision="int8")
 
 
 @pytest.mark.parametrize(
