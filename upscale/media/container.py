@@ -33,9 +33,10 @@ MAX_PIXELS = 8192 * 8192
 
 TOO_LARGE = f"the picture has more than {MAX_PIXELS} pixels"
 
-#: Demuxers that read one still picture.
+#: Demuxers that read one still picture. Not image2: it takes % in a name for a number and reads the
+#: files beside it.
 STILL_FORMATS = frozenset(
-    {"image2", "png_pipe", "jpeg_pipe", "jpegls_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "gif_pipe"}
+    {"png_pipe", "jpeg_pipe", "jpegls_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "gif_pipe"}
     | {"j2k_pipe", "ppm_pipe", "pgm_pipe", "jpegxl_pipe", "qoi_pipe"}
 )
 
