@@ -75,6 +75,12 @@ _REASONS = {
 }
 
 
+#: Arguments of `av.open` with which tags that are not UTF-8 (old AVI files) keep their bytes, in and out.
+#: PyAV 19 has no such argument.
+TAGS: dict[str, Any] = (
+    {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
+
 #: FFmpeg's AV_LOG_QUIET.
 _QUIET = -8
 _silenced = False
@@ -182,7 +188,7 @@ def open_input(
     begun = time.monotonic()
     with ffmpeg_reasons():
         try:
-            container = av.open(address.url, format=address.device, options=options, timeout=limits)
+            container = av.open(address.url, format=address.device, options=options, timeout=limits, **TAGS)
         except (av.FFmpegError, OSError, ValueError) as error:
             # An RTSP answer that does not come is "invalid data" to FFmpeg.
             late = isinstance(error, av.InvalidDataError) and time.monotonic() - begun >= timeout
