@@ -146,6 +146,24 @@ def test_70_scripts_in_a_directory(canary: Canary, tmp_path: Path) -> None:
     assert canary.hits == 0
 
 
+def test_70_scripts_among_training_clips_and_originals(canary: Canary, tmp_path: Path) -> None:
+    """What opens files for training and scoring keeps to the same lists."""
+    import numpy as np
+
+    from upscale.score import score_clips
+    from upscale.train.material import read_sequences
+
+    for kind, text in SCRIPTS.items():
+        target = f"http://127.0.0.1:{canary.port}/x.ts"
+        path = tmp_path / f"{kind}.mp4"
+        path.write_text(text.format(target=target, port=canary.port))
+        with pytest.raises(container.MediaError):
+            next(read_sequences(path, np.random.default_rng(0)))
+        with pytest.raises(container.MediaError):
+            score_clips(tmp_path, {})
+    assert canary.hits == 0
+
+
 def test_70_the_canary_can_be_hit(canary: Canary) -> None:
     """Without our lists FFmpeg does go there: the test above could fail."""
     with pytest.raises(av.FFmpegError):

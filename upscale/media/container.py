@@ -159,7 +159,11 @@ def check_input(path: str) -> None:
 
 
 def open_input(
-    path: str, *, timeout: float = TIMEOUT, input_options: Mapping[str, str] | None = None
+    path: str,
+    *,
+    timeout: float = TIMEOUT,
+    input_options: Mapping[str, str] | None = None,
+    stills: bool = False,
 ) -> InputContainer:
     """Open a local file, standard input ("-"), a URL or a device, with every limit in place.
 
@@ -167,9 +171,10 @@ def open_input(
         path: see `upscale.media.address`.
         timeout: seconds without data after which a URL or a device fails.
         input_options: for URLs and devices, see `upscale.media.address.INPUT_OPTIONS`.
+        stills: take still pictures, too.
 
     Raises:
-        UsageError: not a regular file, or a still picture.
+        UsageError: not a regular file, or a still picture that is not wanted.
         MediaError: FFmpeg cannot read it, with FFmpeg's own reason; nothing came in time.
     """
     address = parse(path)
@@ -195,7 +200,7 @@ def open_input(
             if address.live and (late or isinstance(error, av.ExitError)):
                 raise MediaError(silence(timeout), path=path) from None
             raise _open_error(error, address) from None
-    if container.format.name in STILL_FORMATS:
+    if container.format.name in STILL_FORMATS and not stills:
         container.close()
         raise UsageError("a still picture, not a video", path=path)
     for stream in container.streams:
