@@ -71,7 +71,7 @@ class Phase:
         half = len(settled) // 2
         return {
             "phase": self.name,
-            "seconds": round(points[-1, 0], 1),
+            "seconds": round(float(points[-1, 0]), 1),
             "resident_MB": [round(float(m), 1) for m in (points[0, 2], settled[0], settled[-1])],
             "peak_MB": round(float(points[:, 2].max()), 1),
             "growth_MB": round(float(np.median(settled[half:]) - np.median(settled[:half])), 2),

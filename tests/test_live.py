@@ -260,18 +260,37 @@ def playlist(*segments: str) -> bytes:
     return (head + "".join(f"#EXTINF:4.0,\n{s}\n" for s in segments) + "#EXT-X-ENDLIST\n").encode()
 
 
-def test_a_playlist_works_behind_a_typed_url_only(server: Server, ts: bytes, tmp_path: Path) -> None:
+SDP = b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 33\n"
+
+
+def test_a_playlist_works_behind_a_typed_url(server: Server, ts: bytes, tmp_path: Path) -> None:
     server.pages["/a.m3u8"] = playlist("one.ts")
     server.pages["/one.ts"] = ts
     result = upscale_file(server.url + "/a.m3u8", str(tmp_path / "o.mkv"), quick())
     assert (result.frames, result.damage) == (FRAMES, ())
-    server.hits.clear()
-    for name in ("local.m3u8", "local.mp4"):
-        local = tmp_path / name
-        local.write_bytes(playlist(server.url + "/one.ts"))
-        with pytest.raises(MediaError):
-            upscale_file(str(local), str(tmp_path / "p.mkv"), quick())
+
+
+@pytest.mark.parametrize("name", ["a.m3u8", "a.mp4", "a.ts", "a.txt"])
+@pytest.mark.parametrize("kind", ["hls", "ffconcat", "mpd", "sdp", "ram"])
+def test_a_playlist_in_a_file_reaches_no_network(
+    kind: str, name: str, server: Server, ts: bytes, tmp_path: Path
+) -> None:
+    server.pages["/one.ts"] = ts
+    url = server.url + "/one.ts"
+    texts = {
+        "hls": playlist(url),
+        "ffconcat": f"ffconcat version 1.0\nfile '{url}'\n".encode(),
+        "mpd": f"""<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"
+            profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"><Period><AdaptationSet><Representation
+            id="1"><BaseURL>{url}</BaseURL></Representation></AdaptationSet></Period></MPD>""".encode(),
+        "sdp": SDP,
+        "ram": url.encode() + b"\n",
+    }
+    (tmp_path / name).write_bytes(texts[kind])
+    with pytest.raises(MediaError):
+        upscale_file(str(tmp_path / name), str(tmp_path / "o.mkv"), quick())
     assert server.hits == []
+    assert only_file(tmp_path) == name
 
 
 @pytest.mark.parametrize("kind", ["hls", "hls-absolute", "concat", "redirect", "sdp"])
@@ -292,7 +311,7 @@ def test_what_a_server_says_reaches_no_local_file(
         "hls-absolute": playlist(str(secret)),
         "concat": f"ffconcat version 1.0\nfile 'file://{secret}'\n".encode(),
         "redirect": redirect,
-        "sdp": b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 33\n",
+        "sdp": SDP,
     }
     server.pages["/a.m3u8"] = pages[kind]
     with pytest.raises(MediaError):
@@ -414,7 +433,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
         return plain(self, frame)
 
     monkeypatch.setattr(FrameUpscaler, "__call__", late)
-    monkeypatch.setattr("upscale.live.FIRST_SECONDS", 0.0)
+    monkeypatch.setattr("upscale.live.FIRST_FRAMES", 0)
 
 
 @pytest.mark.usefixtures("slow")
@@ -473,7 +492,7 @@ def read_all(gate: Gate) -> bool:
 def test_the_gate_keeps_the_first_and_the_newest_and_every_packet_in_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("upscale.live.FIRST_SECONDS", 0.0)
+    monkeypatch.setattr("upscale.live.FIRST_FRAMES", 0)
     with Gate(frames_and_packets(30), lambda: None, drop=True, pace=False, limit=4) as gate:
         assert read_all(gate)
         items = list(gate)
@@ -494,7 +513,7 @@ def test_the_gate_lets_a_burst_at_the_start_wait() -> None:
 
 
 def test_the_gate_makes_a_source_that_waits_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("upscale.live.FIRST_SECONDS", 0.0)
+    monkeypatch.setattr("upscale.live.FIRST_FRAMES", 0)
     with Gate(frames_and_packets(30), lambda: None, drop=False, pace=False, limit=4) as gate:
         time.sleep(0.1)
         assert gate._frames == 4

@@ -9,12 +9,11 @@ own probing) and to every decoder, because FFmpeg does not hand them from one to
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import stat
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -22,6 +21,7 @@ import av.logging
 
 from upscale.errors import MediaError, UsageError
 from upscale.media.address import STDIN, Address, parse
+from upscale.media.log import listening
 from upscale.options import TIMEOUT
 
 if TYPE_CHECKING:
@@ -81,38 +81,10 @@ TAGS: dict[str, Any] = (
     {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
 
-#: FFmpeg's AV_LOG_QUIET.
-_QUIET = -8
-_silenced = False
 
-
-@contextlib.contextmanager
-def ffmpeg_reasons() -> Iterator[None]:
+def ffmpeg_reasons() -> contextlib.AbstractContextManager[None]:
     """Make FFmpeg's exceptions carry the real reason (``e.log``) while the block runs."""
-    # Without a handler, Python's last resort would print every line of FFmpeg's log to stderr.
-    logger = logging.getLogger("libav")
-    if not logger.handlers:
-        logger.addHandler(logging.NullHandler())
-    before = av.logging.get_level()
-    av.logging.set_level(av.logging.ERROR)
-    try:
-        yield
-    finally:
-        if before is None or (_silenced and before == av.logging.ERROR):
-            _silence()
-        else:
-            av.logging.set_level(before)
-
-
-def _silence() -> None:
-    """Switch FFmpeg's log off for messages that are under way in other threads, too.
-
-    PyAV's own `set_level(None)` is not for them: it prints a traceback for each.
-    """
-    global _silenced
-    _silenced = True
-    av.logging.set_libav_level(_QUIET)
-    av.logging.restore_default_callback()
+    return listening(av.logging.ERROR)
 
 
 def reason(error: BaseException) -> str:
