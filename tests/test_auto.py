@@ -283,7 +283,7 @@ def test_blend_has_no_int8_of_onnx(model: ModelFiles) -> None:
     assert found == [Variant("tflite", "int8")]
 
 
-def test_fp32_of_onnx_is_tried_on_what_else_onnxruntime_has(
+def test_onnx_is_tried_on_what_else_onnxruntime_has(
     real: ModelFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a list of providers that stands for another build; what cannot start is left out."""
@@ -299,15 +299,15 @@ def test_fp32_of_onnx_is_tried_on_what_else_onnxruntime_has(
         return load(name, model, **given)
 
     monkeypatch.setattr(backends, "load", watched)
-    outcome = trial.measure(real, FP32[:1], (16, 16), 8, 1)
-    assert tried == [
-        "onnx cpu fp32",
-        "onnx fp32",
-        "onnx cuda fp32",
-        "onnx openvino fp32",
-        "onnx openvino bf16",
-    ]
-    assert outcome.times.keys() == {"onnx fp32"}
+    monkeypatch.setattr(auto, "_version", lambda package: "1.0")
+    monkeypatch.setattr(trial, "measure_apart", trial.measure)
+    alone = ModelFiles("own", None, onnx=real.onnx)
+    assert backends.choose(alone, 16, 16)[0] == Variant("onnx", "fp32")
+    assert tried[:2] == ["onnx cpu fp32", "onnx fp32"]  # what the others are compared with comes first
+    assert set(tried[2:]) == {"onnx bf16", "onnx cuda fp32", "onnx openvino fp32", "onnx openvino bf16"}
+    tried.clear()
+    backends.choose(alone, 16, 16, precision="fp32")
+    assert not [name for name in tried if "bf16" in name]
 
 
 def test_device_that_won_is_used_again(real: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,10 +77,12 @@ def choose(
             other pictures on this machine.
         ModelError: the model has no file for the backend.
     """
+    more_devices = device is None and _has_devices()
     found = candidates(
-        model, backends.available(), backend=backend, precision=precision, bits=bits, device=device
-    )
-    if len(found) == 1 and found[0].precision == "fp32" and not _has_devices(found[0]):
+        model, backends.available(),
+        backend=backend, precision=precision, bits=bits, device=device, more_devices=more_devices,
+    )  # fmt: skip
+    if len(found) == 1 and found[0].precision == "fp32" and not (more_devices and found[0].backend == "onnx"):
         return found[0], "the only one that is installed and that this model has a file for"
     key = _key(model, found, _size_class(height, width), bits, device, threads)
     entries = _read_cache()
@@ -134,10 +136,8 @@ def _refusals(outcome: Outcome) -> str:
     return "; ".join(f"{name} {why} from fp32, too much" for name, why in outcome.refused.items())
 
 
-def _has_devices(variant: Variant) -> bool:
-    """Whether the runtime may have more devices than the processor, which only the trial can ask it."""
-    if variant.backend != "onnx" or variant.device is not None:
-        return False
+def _has_devices() -> bool:
+    """Whether onnxruntime may have more devices than the processor, which only the trial can ask it."""
     return sys.platform == "darwin" or any(_version(package) for package in _PACKAGES["onnx"][1:])
 
 
@@ -190,11 +190,7 @@ def _valid(entry: Any, found: Sequence[Variant]) -> Outcome | None:
         times, refused = entry["times"], entry["refused"]
         for name, ms in times.items():
             variant = parse(name)
-            # A device may compute in a precision of its own: `upscale.backends.onnx_devices`.
-            known = any(
-                v.backend == variant.backend and (v.precision == variant.precision or variant.device)
-                for v in found
-            )
+            known = any((v.backend, v.precision) == (variant.backend, variant.precision) for v in found)
             if not known or not isinstance(ms, float):
                 return None
         return Outcome(dict(times), {str(k): str(why) for k, why in refused.items()}) if times else None
