@@ -37,8 +37,11 @@ def test_whole_files(film: Path, samples: Path, tmp_path: Path) -> None:
 
 def test_a_stream_without_sizes(tmp_path: Path) -> None:
     """As it is written to a pipe: every size is unknown, and the end is where the file ends."""
-    with (tmp_path / "live.mkv").open("wb") as file, av.open(file, "w", format="matroska",
-                                                              options={"live": "1"}) as container:  # fmt: skip
+    options = {"live": "1"}
+    with (
+        (tmp_path / "live.mkv").open("wb") as file,
+        av.open(file, "w", format="matroska", options=options) as container,
+    ):
         stream = container.add_stream("mpeg4", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for n in range(100):

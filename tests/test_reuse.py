@@ -139,7 +139,7 @@ def test_overlapping_calls_give_the_same_bits(runtime: Backend) -> None:
 
 
 class Blur:
-    """A backend with a reach of 2 pixels; counts what it is given."""
+    name, precision, description, scale = "blur", "fp32", "a blur", 2
 
     name, precision, description, scale = "blur", "fp32", "a blur", 2
 

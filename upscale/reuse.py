@@ -183,7 +183,7 @@ class _Check:
         self._backend = backend
         self._reach = reach
         self._lock = threading.Lock()
-        self._type = np.dtype(np.uint8 if getattr(backend, "precision", "") == "int8" else np.uint16)
+        self._type = np.dtype(np.uint8 if backend.precision == "int8" else np.uint16)
         self._limit = 0xFF if self._type == np.uint8 else 0xFFFF
         self._picture: Luma = np.empty((0, 0), np.uint16)
         self._whole: Luma = self._picture
