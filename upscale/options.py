@@ -41,6 +41,8 @@ class Options:
         overwrite: True replaces an existing output, False refuses. Never asked interactively.
         skip_existing: directories: leave out inputs whose output is there already.
         recursive: directories: go into subfolders.
+        resume: write long jobs in segments beside the output, so that a run that was stopped can go on
+            (`upscale.jobs`); False writes the file in one go.
         container: FFmpeg name of the output format; None takes it from the file name.
     """
 
@@ -66,4 +68,5 @@ class Options:
     overwrite: bool = False
     skip_existing: bool = True
     recursive: bool = False
+    resume: bool = True
     container: str | None = None

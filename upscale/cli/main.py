@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import click
 
+from upscale import stopping
 from upscale.cli.text import say
 from upscale.errors import UpscaleError
 
@@ -66,6 +67,8 @@ def _catch_signals() -> None:
         nonlocal first
         if first is None:
             first = time.monotonic()
+            if stopping.request(number):  # a long job ends in good order
+                return
             raise Stopped(number)
         # `timeout` and shells send one signal twice, to the process and to its group.
         if time.monotonic() - first > _SAME_SIGNAL:
@@ -80,7 +83,8 @@ def _report(error: BaseException, *, verbose: bool) -> int:
     """Say what happened on one line of stderr; returns the exit code."""
     match error:
         case Stopped():
-            say("stopped; unfinished files were removed")
+            kept = getattr(error, "__notes__", [])
+            say(f"stopped; {kept[0] if kept else 'unfinished files were removed'}")
             return 128 + error.number
         case UpscaleError():
             say(str(error), error.path)

@@ -19,6 +19,7 @@ from upscale.events import (
     OnEvent,
     Progress,
     Result,
+    Resumed,
     Skipped,
     Start,
     Warned,
@@ -94,6 +95,9 @@ class _Lines:
                 self._start(event)
             case Warned():
                 say(f"warning: {event.message}", event.input)
+            case Resumed():
+                of = f" of {event.total}" if event.total > event.frames else ""
+                say(f"continuing at frame {event.frames}{of}", event.input)
             case Progress() if self._progress and time.monotonic() - self._last >= _LINE_EVERY:
                 self._last = time.monotonic()
                 say(progress_text(event), event.input)
@@ -179,6 +183,8 @@ class _Display:
 def progress_text(event: Progress) -> str:
     """``120/900 frames, 34.1 fps, 1.14x real time, 0:23 left``."""
     frames = f"{event.frames}/{event.total}" if event.total else str(event.frames)
+    if event.passed:
+        return f"{frames} frames; {event.passed} of the finished ones read again"
     left = f", {format_time(event.eta)} left" if event.eta is not None else ""
     return f"{frames} frames, {event.fps:.1f} fps, {event.speed:.2f}x real time{left}"
 

@@ -122,6 +122,7 @@ _files = _stack(
     click.option("-y", "--overwrite", "yes", is_flag=True, help="Replace what exists."),
     click.option("-n", "--no-overwrite", "no", is_flag=True, help="Never replace (the default)."),
     click.option("-r", "--recursive", is_flag=True, help="Directories: subfolders too."),
+    click.option("--no-resume", is_flag=True, help="Write long jobs in one go, not in segments."),
     click.option("--skip-existing", is_flag=True, help="Leave out what is done (directories: the default)."),
 )
 _talk = _stack(
@@ -178,6 +179,7 @@ def make_options(
     yes: bool,
     no: bool,
     skip_existing: bool,
+    no_resume: bool,
     start: float | None,
     stop: float | None,
     **same: Any,
@@ -201,6 +203,7 @@ def make_options(
         audio=not no_audio,
         subtitles=not no_subtitles,
         overwrite=yes,
+        resume=not no_resume,
         **fields,
     )
 

@@ -10,8 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from upscale import naming
-from upscale.errors import LargeEnough, NoVideo, OutputError, UpscaleError, UsageError
+from upscale.errors import Interrupted, LargeEnough, NoVideo, OutputError, UpscaleError, UsageError
 from upscale.events import BatchResult, BatchStart, Failed, OnEvent, Result, Skipped, ignore
+from upscale.jobs.workfolder import is_work_folder
 from upscale.options import Options
 from upscale.pipeline import find_model, upscale_file
 
@@ -98,7 +99,9 @@ def _videos(root: Path, target: Path, recursive: bool) -> Iterator[Path]:
     """Regular files with a video's extension, the output directory left out."""
     for folder, subfolders, names in os.walk(root, followlinks=False):
         here = Path(folder)
-        subfolders[:] = sorted(s for s in subfolders if recursive and (here / s).resolve() != target)
+        subfolders[:] = sorted(
+            s for s in subfolders if recursive and (here / s).resolve() != target and not is_work_folder(s)
+        )
         for name in names:
             path = here / name
             ending = path.suffix[1:].lower()
@@ -133,6 +136,8 @@ def _one(path: Path, output: Path, options: Options, on_event: OnEvent) -> Resul
     try:
         _make_folder(output.parent)
         return upscale_file(name, str(output), options, on_event)
+    except Interrupted:
+        raise
     except (LargeEnough, NoVideo) as error:
         outcome = Skipped(input=name, reason=str(error))
     except UpscaleError as error:

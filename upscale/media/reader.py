@@ -79,6 +79,7 @@ class Reader:
         first: the first decoded frames in display order (at least one); clear it when it was looked at.
         siting_named: whether H.264 or HEVC headers say where the chroma samples lie.
         covers: attached pictures by stream index.
+        decoding: set to False to get the video's packets in place of its frames, from where it is on.
         stats: counts, up to what was read so far.
     """
 
@@ -91,6 +92,7 @@ class Reader:
         self.path = path
         self.stats = ReadStats()
         self.siting_named = False
+        self.decoding = True
         self._error = ""
         self.covers: dict[int, bytes] = {}
         self._ahead: deque[av.VideoFrame | av.Packet[Any]] = deque()
@@ -203,10 +205,12 @@ class Reader:
                 self.stats.packets += 1
                 self.stats.discarded += packet.is_discard
                 self._note_end(packet)
+                if not self.decoding:
+                    yield packet
             for frame in self._decode(packet):
                 started = True
                 yield frame
-            if not started and self.stats.packets > PREFETCH_PACKETS:
+            if not started and self.decoding and self.stats.packets > PREFETCH_PACKETS:
                 return
 
     def _look_at_headers(self, packet: av.Packet[Any]) -> None:
@@ -216,6 +220,8 @@ class Reader:
 
     def _decode(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
         """Frames that a packet completes; None flushes the decoder."""
+        if not self.decoding:
+            return []
         context = self.video.codec_context
         try:
             # The empty packet at the end flushes too. `context.decode` keeps good frames in order.

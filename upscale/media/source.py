@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -122,6 +122,7 @@ class Source:
         """
         self.notes: list[str] = []
         self.stats = SourceStats()
+        self._abandoned = False
         self._reader = Reader(path)
         try:
             self.info: MediaInfo = describe(self._reader)
@@ -195,7 +196,12 @@ class Source:
         From then on neither `container` nor any stream, also as ``packet.stream``, may be touched: PyAV
         reads freed memory. Data, times and ``packet.stream_index`` stay valid.
         """
-        self._reader.close()
+        if not self._abandoned:
+            self._reader.close()
+
+    def abandon(self) -> None:
+        """Never close: a thread hangs in a read from the input, and freeing it then would crash."""
+        self._abandoned = True
 
     def streams_to_copy(self) -> list[Stream]:
         """All streams but the chosen video, without the kinds that were left out."""
@@ -223,6 +229,57 @@ class Source:
         except av.FFmpegError as error:
             raise media_error(error, self._reader.path) from None
 
+    def packets(self) -> Iterator[av.Packet[Any]]:
+        """Only the packets that iterating would give, without decoding any video; in its place."""
+        self._reader.decoding = False
+        video_done = False
+        for item in self._reader:
+            if isinstance(item, av.VideoFrame):
+                continue  # decoded when the input was opened
+            if item.stream_index == self.video.index:
+                at = item.dts if item.dts is not None else item.pts
+                video_done = video_done or (
+                    at is not None and self._timeline.after(at, self._reader.time_base)
+                )
+            elif item.stream_index in self._selected:
+                packet = self._packet(item)
+                if packet is not None:
+                    yield packet
+            if video_done and self._beyond(item):
+                break
+
+    def between(self, begin: int, end: int | None) -> Iterator[av.VideoFrame]:
+        """Only the frames from one time to another, as iterating would give them; in its place.
+
+        Where the format allows it, reading begins shortly before them. `stats` counts the damage of these
+        frames.
+
+        Args:
+            begin, end: pts of the first frame wanted and of the first one not wanted; None: all.
+        """
+        self._seek(begin * self._reader.time_base + self._timeline.offset)
+        for _, frame in self._part(lambda _, frame: (frame.pts or 0) >= begin):
+            if end is not None and (frame.pts or 0) >= end:
+                return
+            yield frame
+
+    def counted(self, first: int, count: int | None) -> Iterator[av.VideoFrame]:
+        """Only `count` frames (None: all) from number `first` on; otherwise as `between`."""
+        for number, frame in self._part(lambda number, _: number >= first):
+            if count is not None and number >= first + count:
+                return
+            yield frame
+
+    def _part(self, wanted: Callable[[int, av.VideoFrame], bool]) -> Iterator[tuple[int, av.VideoFrame]]:
+        self._whole = False  # what lies before and behind is not missing
+        self.select(set())
+        for number, frame in enumerate(self):
+            assert isinstance(frame, av.VideoFrame)
+            if wanted(number, frame):
+                yield number, frame
+            else:
+                self._reader.stats.decode_errors = self.stats.corrupt_frames = 0
+
     def _deliver(self) -> Iterator[av.VideoFrame | av.Packet[Any]]:
         timeline, base = self._timeline, self._reader.time_base
         dts_counts = self.info.format in NO_PTS
@@ -233,7 +290,7 @@ class Source:
             if isinstance(item, av.VideoFrame):
                 pts, duration = self._clock.assign(item.pts, item.duration, item.dts if dts_counts else None)
                 if held is not None:
-                    yield from self._frame(held[0], held[1], pts - held[1])
+                    yield from self._frame(held[0], held[1], pts - held[1], item)
                 held = None
                 if timeline.after(pts, base):
                     video_done = True
@@ -252,7 +309,9 @@ class Source:
                 yield self._delivered(frame)
         self._finish_stats()
 
-    def _frame(self, frame: av.VideoFrame, pts: int, duration: int) -> Iterator[av.VideoFrame]:
+    def _frame(
+        self, frame: av.VideoFrame, pts: int, duration: int, following: av.VideoFrame | None = None
+    ) -> Iterator[av.VideoFrame]:
         base = self._reader.time_base
         self.stats.corrupt_frames += frame.is_corrupt
         if self._timeline.end is not None:
@@ -260,8 +319,12 @@ class Source:
         frame.pts, frame.time_base, frame.duration = self._timeline.shift(pts, base), base, duration
         if (frame.width, frame.height) != (self._converter.width, self._converter.height):
             self._note_size(frame)
-        if frame.interlaced_frame and self._deinterlacer is None:
-            self._interlaced_found(frame)
+        if self._deinterlacer is None:
+            # The filter must have seen the frame before the first interlaced one: what it makes of a frame
+            # then depends on its neighbours only, not on where reading began.
+            coming = following is not None and following.interlaced_frame
+            if frame.interlaced_frame or coming:
+                self._interlaced_found(frame)
         frame = self._converter(frame)
         if self._deinterlacer is None:
             yield self._delivered(frame)
@@ -339,8 +402,12 @@ class Source:
             self.notes.append(f"the picture changes to {frame.width}x{frame.height}: scaled to {size}")
 
     def _seek_to_part(self) -> None:
-        begin = self._timeline.begin
-        if begin is None or self._reader.path == STDIN or self.info.format not in SEEKABLE:
+        if self._timeline.begin is not None:
+            self._seek(self._timeline.begin)
+
+    def _seek(self, begin: Fraction) -> None:
+        """Read on from well before a time on the input's clock, if that is exact and spares anything."""
+        if self._reader.path == STDIN or self.info.format not in SEEKABLE:
             return
         target = begin - SEEK_MARGIN
         if target - Fraction(self.info.start) > SEEK_FROM - SEEK_MARGIN:
