@@ -66,9 +66,9 @@ class Segment:
             OutputError: the journal is damaged.
         """
         try:
-            times = PacketTimes(unpack(self.pts), unpack(self.durations))
+            times = PacketTimes(unpack(self.pts), unpack(self.durations), self.reorder)
         except ValueError:
-            times = PacketTimes((), ())
+            times = PacketTimes((), (), 0)
         if not len(times.pts) == len(times.durations) == self.frames:
             raise OutputError(f"the journal's times of segment {self.first} are damaged")
         return times

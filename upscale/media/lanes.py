@@ -193,6 +193,8 @@ def add_encoded(container: Any, plan: Plan, video: VideoInfo, source: Any, encod
     context.framerate = choice.rate
     if choice.codec_tag is not None:
         context.codec_tag = choice.codec_tag
+    if choice.codec_id == "prores":
+        context.extradata = None  # Matroska's, which has its four characters there
     color.tag_context(context, video, limited=choice.limited)
     _describe(stream, plan, video, source)
     return stream

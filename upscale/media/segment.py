@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from upscale.media.probe import VideoInfo
 
 #: Containers that take H.264 and HEVC as Matroska keeps them, with lengths in place of start codes.
-_TAKE_LENGTHS = frozenset({"mp4", "mov", "3gp", "3g2", "matroska", "mpegts", "nut", "flv", "avi"})
+_TAKE_LENGTHS = frozenset({"mp4", "mov", "3gp", "3g2", "matroska", "mpegts", "flv", "avi"})
 
 
 def can_be_joined(plan: Plan) -> bool:
@@ -36,6 +36,8 @@ def can_be_joined(plan: Plan) -> bool:
     codec = plan.encoder.codec_id
     if codec in ("h264", "hevc", "vvc") and plan.container not in _TAKE_LENGTHS:
         return False
+    if codec == "mpeg4" and plan.container == "mpegts":
+        return False  # its header would have to be in the packets
     return codec in CONTAINERS["matroska"].video
 
 
@@ -56,6 +58,7 @@ class SegmentWriter:
 
         self.path = path
         self._pts: list[int] = []
+        self._dts: list[int | None] = []
         self._durations: list[int] = []
         self._container: Any = None
         with self._translated():
@@ -104,7 +107,7 @@ class SegmentWriter:
                 os.close(handle)
         if len(self._pts) != self.frames:
             raise OutputError(f"the encoder wrote {len(self._pts)} of {self.frames} frames")
-        return PacketTimes(tuple(self._pts), tuple(self._durations))
+        return PacketTimes.measured(self._pts, self._dts, self._durations)
 
     def abort(self) -> None:
         """Close and remove the file; may be called again, and after `finish`."""
@@ -118,6 +121,7 @@ class SegmentWriter:
     def _mux(self, packets: Iterable[Any]) -> None:
         for packet in packets:
             self._pts.append(packet.pts)
+            self._dts.append(packet.dts)
             self._durations.append(packet.duration or 0)
             self._container.mux(packet)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -15,16 +15,21 @@ class PacketTimes:
     Attributes:
         pts: presentation times.
         durations: one for each of them.
+        reorder: by how many places decoding runs ahead of display order.
     """
 
     pts: tuple[int, ...]
     durations: tuple[int, ...]
+    reorder: int
 
-    @property
-    def reorder(self) -> int:
-        """By how many places, at most, a packet comes before its place in display order."""
-        rank = {pts: place for place, pts in enumerate(sorted(self.pts))}
-        return max((rank[pts] - place for place, pts in enumerate(self.pts)), default=0)
+    @classmethod
+    def measured(cls, pts: Sequence[int], dts: Sequence[int | None], durations: Sequence[int]) -> PacketTimes:
+        """From what an encoder gave: its lead, or a larger one if its packets need that."""
+        shown = sorted(pts)
+        rank = {time: place for place, time in enumerate(shown)}
+        needed = max((place - rank[time] for place, time in enumerate(pts)), default=0)
+        lead = sum(time is not None and time < shown[0] for time in dts)
+        return cls(tuple(pts), tuple(durations), max(needed, lead))
 
 
 def pack(values: Iterable[int]) -> str:
@@ -64,7 +69,7 @@ def restamp(parts: Iterable[PacketTimes], reorder: int) -> Iterator[tuple[int, i
 
     Args:
         parts: in display order, none overlapping the next.
-        reorder: the largest `PacketTimes.reorder` of all parts.
+        reorder: the largest of all parts.
     """
     shown: deque[int] = deque()  # display order, from the next decoding time on
     ordered = _in_parts(parts)
@@ -74,8 +79,9 @@ def restamp(parts: Iterable[PacketTimes], reorder: int) -> Iterator[tuple[int, i
     first = list(chain.from_iterable(display for _, display, _ in ahead))
     if not first:
         return
-    # The first decoding times lie before the first presentation, in the rhythm of what follows. There are
-    # more than `reorder` frames: one part alone has to have them to be reordered so far.
+    while len(first) <= reorder:  # a stream that is shorter than the encoder's lead
+        first.append(2 * first[-1] - first[-2] if len(first) > 1 else first[-1] + max(1, ahead[0][2][0]))
+    # The first decoding times lie before the first presentation, in the rhythm of what follows.
     early = deque(pts - (first[reorder] - first[0]) for pts in first[:reorder])
     for decode, display, durations in chain(ahead, ordered):
         shown.extend(display)
