@@ -59,7 +59,7 @@ def test_every_option_reaches_the_dataclass(options: list[Any]) -> None:
     line = (
         "-y -v -an -sn -c:v libx265 -ss 1:00 -t 0:30.5 --crf 20 --preset fast --pix-fmt yuv420p10le "
         "-e a=b -e c=d=e --target 1080p --backend torch --device cpu --threads 3 --model m --strength 0.5 "
-        "--keep-interlaced -r -f matroska in.mp4 -o o.mkv"
+        "--keep-interlaced -r -j 4 -f matroska in.mp4 -o o.mkv"
     )
     assert run(line.split()) == 0
     assert options == [
@@ -85,6 +85,7 @@ def test_every_option_reaches_the_dataclass(options: list[Any]) -> None:
                 threads=3,
                 overwrite=True,
                 recursive=True,
+                jobs=4,
                 container="matroska",
             ),
         )

@@ -159,11 +159,12 @@ class Result(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchStart(Event):
-    """A directory was read: `files` inputs will be looked at."""
+    """A directory was read: `files` inputs will be looked at, up to `jobs` at once."""
 
     name: ClassVar[str] = "batch"
     output: str
     files: int
+    jobs: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
