@@ -8,6 +8,7 @@
     ├── OutputError         1   the output cannot be written, or is not what it must be
     ├── ModelError          1   a weights file is missing, damaged, unsafe or of the wrong shape
     ├── BackendError        1   a runtime is missing or failed
+    ├── ClusterError        1   the Dask cluster cannot be reached, or cannot do the work
     ├── TrainError          1   training cannot start or go on
     ├── UsageError          2   what was asked for cannot be meant, or was refused before work began
     │   └── LargeEnough     2   the input has the wanted size already
@@ -54,6 +55,10 @@ class ModelError(UpscaleError):
 
 class BackendError(UpscaleError):
     """A runtime is not installed, or failed while running."""
+
+
+class ClusterError(UpscaleError):
+    """The Dask cluster cannot be reached, or its workers cannot do the work."""
 
 
 class TrainError(UpscaleError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from upscale.errors import OutputError
@@ -17,10 +17,17 @@ from upscale.prepare import Prepared, open_source
 if TYPE_CHECKING:
     import av
 
+    from upscale.media.source import SourceStats
+
 Timed = tuple["av.Packet", tuple[int, int, int]]
 
 
-def join(job: Prepared, journal: Journal, folder: WorkFolder) -> OutputReport:
+def join(
+    job: Prepared,
+    journal: Journal,
+    folder: WorkFolder,
+    on_read: Callable[[SourceStats], None] | None = None,
+) -> OutputReport:
     """Write the output from the segments, by stream copy. Nothing is decoded.
 
     The other streams come from the input, which is opened anew, on the same way as in a job that is
@@ -30,6 +37,7 @@ def join(job: Prepared, journal: Journal, folder: WorkFolder) -> OutputReport:
         job: its source is not touched.
         journal: with all segments.
         folder: where they lie.
+        on_read: called with what is known of the input without decoding it, when it was read.
 
     Raises:
         OutputError: a segment is damaged or of another encoder, or the output cannot be written.
@@ -46,7 +54,7 @@ def join(job: Prepared, journal: Journal, folder: WorkFolder) -> OutputReport:
             video = _video(segments, folder)
             ahead = next(video, None)
             base = job.plan.encoder.time_base
-            for packet in source.packets():
+            for packet in source.packets(None if on_read is None else journal.frames):
                 at = packet.dts if packet.dts is not None else packet.pts
                 while (
                     ahead is not None
@@ -60,6 +68,8 @@ def join(job: Prepared, journal: Journal, folder: WorkFolder) -> OutputReport:
             while ahead is not None:
                 sink.encoded_packet(*ahead)
                 ahead = next(video, None)
+            if on_read is not None:
+                on_read(source.stats)
             return sink.finish()
 
 

@@ -30,7 +30,7 @@ from __future__ import annotations
 import os
 import secrets
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -129,7 +129,14 @@ def list_pieces(job: Prepared, length: int, done: Iterable[Segment] = ()) -> lis
 
 
 def make_segment(
-    input: str, output: str, options: Options, piece: Piece, folder: str, runtime: str
+    input: str,
+    output: str,
+    options: Options,
+    piece: Piece,
+    folder: str,
+    runtime: str,
+    report: Callable[[int, float], None] = lambda frames, seconds: None,
+    note: Callable[[str], None] = lambda message: None,
 ) -> Segment:
     """Make one segment by itself, in any process that sees the same files.
 
@@ -140,6 +147,8 @@ def make_segment(
         piece: of `list_pieces`.
         folder: path of the work folder.
         runtime: the same for all segments of a job.
+        report: told (frames, seconds of video) so far after every frame; what it raises ends the work.
+        note: called with what showed only while reading, for people.
 
     Raises:
         UpscaleError: as `upscale.upscale_file`; MediaError also if no frame of the piece can be decoded.
@@ -149,12 +158,15 @@ def make_segment(
         job = prepare(stack, input, output, replace(options, overwrite=True))
         network = load_network(stack, job, runtime)
         maker = stack.enter_context(_PieceSink(job, piece, folder))
-        loop: Loop[Segment] = Loop(frames_of(job, piece), network.upscaler, maker, _ignore, network.workers)
+        loop: Loop[Segment] = Loop(frames_of(job, piece), network.upscaler, maker, report, network.workers)
+        known = len(job.source.notes)
         try:
             loop.run()
         finally:
             if loop.hangs:
                 job.source.abandon()
+        for message in job.source.notes[known:]:
+            note(message)
         stats = job.source.stats
         return replace(loop.finish(), decode_errors=stats.decode_errors, corrupt_frames=stats.corrupt_frames)
 
@@ -301,7 +313,3 @@ def checksum(path: str) -> tuple[int, int]:
             crc = zlib.crc32(chunk, crc)
             size += len(chunk)
     return size, crc
-
-
-def _ignore(frames: int, seconds: float) -> None:
-    """No progress."""

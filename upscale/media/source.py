@@ -229,8 +229,13 @@ class Source:
         except av.FFmpegError as error:
             raise media_error(error, self._reader.path) from None
 
-    def packets(self) -> Iterator[av.Packet[Any]]:
-        """Only the packets that iterating would give, without decoding any video; in its place."""
+    def packets(self, frames: int | None = None) -> Iterator[av.Packet[Any]]:
+        """Only the packets that iterating would give, without decoding any video; in its place.
+
+        Args:
+            frames: that the video gave elsewhere: then `stats` says what is missing, but for damage that
+                only decoding finds.
+        """
         self._reader.decoding = False
         video_done = False
         for item in self._reader:
@@ -247,6 +252,9 @@ class Source:
                     yield packet
             if video_done and self._beyond(item):
                 break
+        if frames is not None:
+            self.stats.frames = frames
+            self._finish_stats()
 
     def between(self, begin: int, end: int | None) -> Iterator[av.VideoFrame]:
         """Only the frames from one time to another, as iterating would give them; in its place.
