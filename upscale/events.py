@@ -164,7 +164,7 @@ class BatchStart(Event):
     name: ClassVar[str] = "batch"
     output: str
     files: int
-    jobs: int = 1
+    jobs: int = 1  # 0: as many as the workers of a cluster have room for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

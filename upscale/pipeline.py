@@ -39,9 +39,14 @@ def upscale_file(
             that was not there before.
         KeyboardInterrupt: handed on after all threads have stopped and the unfinished file is gone.
     """
+    options = options or Options()
+    if options.cluster is not None:
+        from upscale.jobs.cluster import upscale_on_cluster
+
+        return upscale_on_cluster(input, output, options, on_event)
     try:
         with ExitStack() as stack:
-            job = prepare(stack, input, output, options or Options())
+            job = prepare(stack, input, output, options)
             reporter = Reporter(input, on_event)
             for note in job.notes:
                 reporter.warn(note)
@@ -64,7 +69,7 @@ def _run(stack: ExitStack, job: Prepared, reporter: Reporter) -> Result:
     network = load_network(stack, job, choose_runtime(job))
     source = job.source
     sink = stack.enter_context(Sink(source, job.output, job.plan, job.options))
-    reporter.announce(job, network)
+    reporter.announce(job, network.model, network.backend)
     known = len(source.notes)
     meter = ProgressMeter(job.input, source.estimated_frames, reporter.send)
     loop: Loop[OutputReport] = Loop(source, network.upscaler, sink, meter, network.workers)

@@ -39,8 +39,8 @@ class Reporter:
         self.warnings.append(message)
         self.send(Warned(input=self._input, message=message))
 
-    def announce(self, job: Prepared, network: Network, segment_frames: int = 0) -> None:
-        """Send the `Start` event."""
+    def announce(self, job: Prepared, model: str, backend: str, segment_frames: int = 0) -> None:
+        """Send the `Start` event; `model` and `backend` are for people."""
         source, video, encoder = job.source, job.video, job.plan.encoder
         self.send(
             Start(
@@ -50,9 +50,9 @@ class Reporter:
                 size=job.plan.size,
                 frames=source.estimated_frames,
                 duration=source.clip_duration,
-                model=network.model,
+                model=model,
                 strength=job.options.strength,
-                backend=network.backend,
+                backend=backend,
                 encoder=encoder.codec,
                 pix_fmt=encoder.pix_fmt,
                 segment_frames=segment_frames,

@@ -161,7 +161,7 @@ class _Display:
         match event:
             case BatchStart():
                 self._files = event.files
-                if event.jobs > 1:
+                if event.jobs != 1:
                     self._batch = self._bar.add_task(
                         "", total=event.files, file="all files", state=f"0 of {event.files} files"
                     )

@@ -123,6 +123,11 @@ _files = _stack(
     click.option("-n", "--no-overwrite", "no", is_flag=True, help="Never replace (the default)."),
     click.option("-r", "--recursive", is_flag=True, help="Directories: subfolders too."),
     click.option("--no-resume", is_flag=True, help="Write long jobs in one go, not in segments."),
+    click.option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Let the workers of a Dask scheduler do it; local starts one here.",
+    ),
     click.option("-j", "--jobs", type=click.IntRange(1), metavar="N", help="Directories: files at once [1]."),
     click.option("--skip-existing", is_flag=True, help="Leave out what is done (directories: the default)."),
 )

@@ -14,10 +14,10 @@ Outcome = Result | Skipped | Failed
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One input and where its result goes."""
+    """One input and where its result goes (None: beside it)."""
 
     input: str
-    output: str
+    output: str | None
 
 
 def attempt(task: Task, options: Options, on_event: OnEvent) -> Outcome:

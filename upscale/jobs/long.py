@@ -102,7 +102,7 @@ class _Long:
         space.check_before(job.plan, self._folder.path, max(0, total - done), journal.bytes)
         self._try_output()
         network = load_network(stack, job, runtime)
-        self._reporter.announce(job, network, self._length)
+        self._reporter.announce(job, network.model, network.backend, self._length)
         if done:
             self._reporter.send(Resumed(input=job.input, frames=done, total=total))
         meter = ProgressMeter(job.input, total, self._reporter.send, done)

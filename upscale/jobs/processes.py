@@ -262,6 +262,9 @@ def _signals_held() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # it would let signals through when it is started later
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
     try:
         yield

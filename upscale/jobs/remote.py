@@ -134,9 +134,7 @@ class _Line:
         """Pass it on; the result is returned instead."""
         if isinstance(event, Result) or (isinstance(event, Progress) and not self._due()):
             return
-        self._worker.log_event(
-            self._order.topic, {"key": self._order.key, "event": pickle.dumps(event)}
-        )
+        self._worker.log_event(self._order.topic, {"key": self._order.key, "event": pickle.dumps(event)})
 
     def frames(self, frames: int, seconds: float) -> None:
         """Tell how far a segment is."""
@@ -198,11 +196,12 @@ def _runtime_lacking(runtime: str) -> str | None:
 def _codec_lacking(codecs: tuple[str, str]) -> str | None:
     import av
 
-    for name, mode in zip(codecs, ("r", "w"), strict=True):
-        try:
-            av.Codec(name, mode)
-        except av.FFmpegError:
-            return f"its FFmpeg lacks the codec {name}"
+    decoder, encoder = codecs
+    try:
+        av.Codec(decoder, "r")
+        av.Codec(encoder, "w")
+    except av.FFmpegError:
+        return f"its FFmpeg lacks {decoder} or {encoder}"
     return None
 
 

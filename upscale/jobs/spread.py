@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from upscale.errors import OutputError
@@ -75,7 +74,7 @@ class SpreadJob:
         reporter.announce(job, self._model, self._backend, length)
         if done:
             reporter.send(Resumed(input=job.input, frames=done, total=total))
-        self._begun = time.perf_counter()
+        self._begun, self._cpu = time.perf_counter(), time.process_time()
         self._meter = ProgressMeter(job.input, total, reporter.send, done)
         self._running: dict[int, tuple[int, float]] = {}
         self._finished: dict[int, tuple[int, float]] = {}
@@ -153,7 +152,7 @@ class SpreadJob:
             seconds=time.perf_counter() - self._reporter.started,
             fps=frames / seconds,
             speed=media_seconds * frames / max(report.frames, 1) / seconds,
-            cpu_seconds=0.0,
+            cpu_seconds=time.process_time() - self._cpu,
             busy={},
             expected_frames=stats.expected_frames,
             decode_errors=stats.decode_errors,
