@@ -259,9 +259,11 @@ def test_auto_stays_with_the_runtime_it_began_with(
     """Runtimes differ by a code value: half a film must not come from each."""
     job = replace(JOB, model=None)
     output = tmp_path / "out.mkv"
-    monkeypatch.setattr("upscale.backends.choose", lambda *a, **k: ("onnx", "said so"))
+    from upscale.backends.variants import Variant
+
+    monkeypatch.setattr("upscale.backends.choose", lambda *a, **k: (Variant("onnx", "fp32"), "said so"))
     interrupt(clip, output, 15, job)
-    monkeypatch.setattr("upscale.backends.choose", lambda *a, **k: ("torch", "said so"))
+    monkeypatch.setattr("upscale.backends.choose", lambda *a, **k: (Variant("torch", "fp32"), "so"))
     result = upscale_file(str(clip), str(output), job)
     assert "onnx" in result.backend
     assert result.resumed_frames
@@ -383,16 +385,22 @@ def test_the_command_line_ends_in_good_order(number: int, code: int, long_clip: 
 
 
 def test_twice_quits_at_once(long_clip: Path, tmp_path: Path) -> None:
+    """Even if the end of the segment takes its time."""
     output = tmp_path / "out.mkv"
-    slow = "-c:v libx265 --preset veryslow -e x265-params=rc-lookahead=60 --scale 8".split()
-    with start(long_clip, output, *slow) as child:
+    code = (
+        "import sys, time; from upscale.media.segment import SegmentWriter; "
+        "SegmentWriter.finish = lambda self: time.sleep(60); "
+        "from upscale.cli.main import main; main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", code, str(long_clip), str(output), *ARGUMENTS, "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None
-        while b"progress" not in child.stdout.readline():
+        while b"start" not in child.stdout.readline():
             pass
         child.send_signal(signal.SIGINT)
-        time.sleep(0.7)
+        time.sleep(0.7)  # two at once would count as one
         child.send_signal(signal.SIGINT)
-        child.communicate(timeout=10)
+        child.communicate(timeout=20)
     assert child.returncode == -signal.SIGINT
     assert not output.exists()
 

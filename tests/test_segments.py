@@ -93,7 +93,6 @@ def by_itself(source: Path, output: Path, job: Options) -> list[Piece]:
     [
         ("B-frames", "mp4"),
         ("libx264", "mkv"),
-        ("libx264", "ts"),
         ("libx265", "mp4"),
         ("libvpx-vp9", "webm"),
         ("ffv1", "mkv"),
@@ -102,6 +101,7 @@ def by_itself(source: Path, output: Path, job: Options) -> list[Piece]:
             for codec, endings in {
                 "B-frames": "mkv mov ts",
                 "libx265": "mkv mov ts",
+                "libx264": "ts",
                 "libvpx-vp9": "mkv mp4 nut",
                 "ffv1": "mp4 avi nut",
                 "prores_ks": "mkv mov",

@@ -76,7 +76,7 @@ class _Lines:
         self._quiet = quiet
         self._verbose = verbose
         self._progress = progress
-        self._last = time.monotonic()
+        self._last: dict[str, float] = {}
         self._batch = 0
         self._begun = 0
 
@@ -84,6 +84,8 @@ class _Lines:
         match event:
             case Failed():
                 say(event.message, event.input)
+            case Result() if self._quiet and event.damaged:  # exit code 3 needs its reason
+                say(f"the input is damaged: {', '.join(event.damage)}", event.input)
             case _ if self._quiet:
                 return
             case BatchStart():
@@ -98,8 +100,7 @@ class _Lines:
             case Resumed():
                 of = f" of {event.total}" if event.total > event.frames else ""
                 say(f"continuing at frame {event.frames}{of}", event.input)
-            case Progress() if self._progress and time.monotonic() - self._last >= _LINE_EVERY:
-                self._last = time.monotonic()
+            case Progress() if self._due(event):
                 say(progress_text(event), event.input)
             case Result():
                 say(result_text(event), event.input)
@@ -110,8 +111,15 @@ class _Lines:
             case BatchResult() if self._batch:
                 print(summary_text(event), file=sys.stderr)
 
+    def _due(self, event: Progress) -> bool:
+        now = time.monotonic()
+        if not self._progress or now - self._last.get(event.input, 0.0) < _LINE_EVERY:
+            return False
+        self._last[event.input] = now
+        return True
+
     def _start(self, event: Start) -> None:
-        self._last = time.monotonic()
+        self._last[event.input] = time.monotonic()
         if self._verbose:
             w, h = event.source_size
             out_w, out_h = event.size
@@ -121,13 +129,14 @@ class _Lines:
 
 
 class _Display:
-    """A bar at the bottom of the terminal; lines scroll above it."""
+    """Bars at the bottom of the terminal, one for each running file; lines scroll above them."""
 
     def __init__(self, lines: _Lines) -> None:
         self._lines = lines
         self._files = 0
         self._number = 0
-        self._task: TaskID | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._batch: TaskID | None = None
         self._bar: Bar
 
     def __enter__(self) -> _Display:
@@ -154,30 +163,44 @@ class _Display:
         match event:
             case BatchStart():
                 self._files = event.files
+                if event.jobs > 1:
+                    self._batch = self._bar.add_task(
+                        "", total=event.files, file="all files", state=f"0 of {event.files} files"
+                    )
             case Start():
                 self._number += 1
-                self._drop()
+                self._drop(event)
                 number = f"[{self._number}/{self._files}] " if self._files else ""
                 name = clean(event.input.rpartition("/")[2])
-                self._task = self._bar.add_task(
+                self._tasks[event.input] = self._bar.add_task(
                     "", total=event.frames or None, file=number + name, state="starting"
                 )
-            case Progress() if self._task is not None:
+            case Progress() if event.input in self._tasks:
                 # An estimate that was too low must not show more than all.
                 total = max(event.total, event.frames) if event.total else None
-                self._bar.update(self._task, completed=event.frames, total=total, state=progress_text(event))
+                self._bar.update(
+                    self._tasks[event.input], completed=event.frames, total=total, state=progress_text(event)
+                )
             case Result() | Failed():
-                self._drop()
+                self._ended(event)
             case Skipped():
                 self._number += 1
+                self._ended(event)
             case BatchResult():
                 self._bar.stop()
         self._lines(event)
 
-    def _drop(self) -> None:
-        if self._task is not None:
-            self._bar.remove_task(self._task)
-            self._task = None
+    def _ended(self, event: Event) -> None:
+        self._drop(event)
+        if self._batch is not None:
+            self._bar.advance(self._batch)
+            done = int(self._bar.tasks[0].completed)
+            self._bar.update(self._batch, state=f"{done} of {self._files} files")
+
+    def _drop(self, event: Event) -> None:
+        task = self._tasks.pop(event.input, None)
+        if task is not None:
+            self._bar.remove_task(task)
 
 
 def progress_text(event: Progress) -> str:
@@ -186,7 +209,8 @@ def progress_text(event: Progress) -> str:
     if event.passed:
         return f"{frames} frames; {event.passed} of the finished ones read again"
     left = f", {format_time(event.eta)} left" if event.eta is not None else ""
-    return f"{frames} frames, {event.fps:.1f} fps, {event.speed:.2f}x real time{left}"
+    dropped = f", {event.dropped} dropped" if event.dropped else ""
+    return f"{frames} frames, {event.fps:.1f} fps, {event.speed:.2f}x real time{left}{dropped}"
 
 
 def result_text(event: Result) -> str:
@@ -201,9 +225,10 @@ def result_text(event: Result) -> str:
 
 
 def busy_text(event: Result) -> str:
-    """Where the time went; the stages overlap."""
+    """Where the time went (the stages overlap), and what needed none."""
     busy = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in event.busy.items())
-    return f"{event.seconds:.1f} s in all; at work: {busy}"
+    reused = f"; {event.reused:.0%} of the picture repeated" if event.reused else ""
+    return f"{event.seconds:.1f} s in all; at work: {busy}{reused}"
 
 
 def summary_text(event: BatchResult) -> str:

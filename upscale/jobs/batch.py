@@ -10,17 +10,19 @@ from contextlib import suppress
 from pathlib import Path
 
 from upscale import naming
-from upscale.errors import Interrupted, LargeEnough, NoVideo, OutputError, UpscaleError, UsageError
-from upscale.events import BatchResult, BatchStart, Failed, OnEvent, Result, Skipped, ignore
+from upscale.backends.threads import cores
+from upscale.errors import OutputError, UsageError
+from upscale.events import BatchResult, BatchStart, Failed, OnEvent, Result, Skipped, Warned, ignore
+from upscale.jobs.attempt import Outcome, Task, attempt, outcome_of
 from upscale.jobs.workfolder import is_work_folder
 from upscale.options import Options
-from upscale.pipeline import find_model, upscale_file
+from upscale.pipeline import find_model, with_fixed_backend
 
 
 def upscale_directory(
     input: str, output: str | None = None, options: Options | None = None, on_event: OnEvent = ignore
 ) -> BatchResult:
-    """Upscale every video of a directory, one after the other.
+    """Upscale every video of a directory, `options.jobs` at a time.
 
     Which files are looked at is decided by their extension (`upscale.naming.VIDEO_EXTENSIONS`).
     Outputs get their input's own name; those that are there already are skipped unless
@@ -28,6 +30,9 @@ def upscale_directory(
     subfolders are mirrored. Symbolic links to directories are not followed. What is no regular file
     is left out, and files without video and those that are large enough are skipped. One bad file
     does not stop the others.
+
+    With more than one job, processes are started, as `multiprocessing` does with "spawn": a script
+    that calls this must have its ``if __name__ == "__main__"``.
 
     Args:
         input: a directory.
@@ -48,27 +53,25 @@ def upscale_directory(
     find_model(options)  # what would fail for every file is said once
 
     found = sorted(_videos(root, target.resolve(), options.recursive))
-    on_event(BatchStart(input=input, output=str(target), files=len(found)))
-    results: list[Result] = []
-    skipped: list[Skipped] = []
-    failed: list[Failed] = []
-    for path, place in _output_paths(found, root, target, options).items():
-        outcome = _one(path, place, options, on_event)
-        match outcome:
-            case Result():
-                results.append(outcome)
-            case Skipped():
-                skipped.append(outcome)
-                on_event(outcome)
-            case Failed():
-                failed.append(outcome)
-                on_event(outcome)
+    jobs = _usable_jobs(options, len(found))
+    on_event(BatchStart(input=input, output=str(target), files=len(found), jobs=jobs))
+    if jobs < min(options.jobs, len(found)):
+        on_event(Warned(input=input, message=f"{jobs} files at once: there are no more cores"))
+    outcomes = _Outcomes(on_event)
+    folders = _Folders(target)
+    tasks = _tasks(_output_paths(found, root, target, options), options, folders, outcomes)
+    try:
+        for outcome in _run(tasks, jobs, options, on_event):
+            outcomes.add(outcome)
+    finally:
+        folders.remove_empty()
+    results, skipped, failed = outcomes.sorted()
     summary = BatchResult(
         input=input,
         output=str(target),
-        results=tuple(results),
-        skipped=tuple(skipped),
-        failed=tuple(failed),
+        results=results,
+        skipped=skipped,
+        failed=failed,
         seconds=time.perf_counter() - started,
     )
     on_event(summary)
@@ -127,31 +130,84 @@ def _output_paths(found: list[Path], root: Path, target: Path, options: Options)
     return wanted
 
 
-def _one(path: Path, output: Path, options: Options, on_event: OnEvent) -> Result | Skipped | Failed:
-    name = str(path)
-    if options.skip_existing and not options.overwrite and output.exists():
-        return Skipped(input=name, reason="done already")
-    outcome: Skipped | Failed
-    made = not output.parent.exists()
-    try:
-        _make_folder(output.parent)
-        return upscale_file(name, str(output), options, on_event)
-    except Interrupted:
-        raise
-    except (LargeEnough, NoVideo) as error:
-        outcome = Skipped(input=name, reason=str(error))
-    except UpscaleError as error:
-        outcome = Failed(input=name, message=str(error), exit_code=error.exit_code)
-    except Exception as error:  # a fault of ours in one file must not cost the user the others
-        outcome = Failed(input=name, message=f"internal error: {error!r}", exit_code=1)
-    if made:
-        with suppress(OSError):  # not empty
-            output.parent.rmdir()
-    return outcome
+def _usable_jobs(options: Options, files: int) -> int:
+    """Files at once: no more than there are, nor than cores, which a second file could not use."""
+    return max(1, min(options.jobs, files, cores()))
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(error.strerror or str(error), path=str(folder)) from error
+def _run(tasks: Iterator[Task], jobs: int, options: Options, on_event: OnEvent) -> Iterator[Outcome]:
+    """Work on the tasks, which are taken one by one; yields what became of each, as they end."""
+    if jobs == 1:
+        return (attempt(task, options, on_event) for task in tasks)
+    from upscale.jobs.processes import run_processes
+
+    return run_processes(tasks, jobs, with_fixed_backend(options), on_event)
+
+
+def _tasks(
+    outputs: dict[Path, Path], options: Options, folders: _Folders, outcomes: _Outcomes
+) -> Iterator[Task]:
+    """The files that need work; looked at one by one, just before their turn."""
+    for path, output in outputs.items():
+        name = str(path)
+        if options.skip_existing and not options.overwrite and output.exists():
+            outcomes.add(Skipped(input=name, reason="done already"))
+            continue
+        try:
+            folders.make(output.parent)
+        except OutputError as error:
+            outcomes.add(outcome_of(error, name))
+        else:
+            yield Task(name, str(output))
+
+
+class _Outcomes:
+    """What became of each file."""
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self._on_event = on_event
+        self._all: list[Outcome] = []
+
+    def add(self, outcome: Outcome) -> None:
+        """Keep it, and tell the listener, who knows of results already."""
+        self._all.append(outcome)
+        if not isinstance(outcome, Result):
+            self._on_event(outcome)
+
+    def sorted(self) -> tuple[tuple[Result, ...], tuple[Skipped, ...], tuple[Failed, ...]]:
+        """By kind, each in the order of the names."""
+        every = sorted(self._all, key=lambda outcome: Path(outcome.input))
+        return (
+            tuple(o for o in every if isinstance(o, Result)),
+            tuple(o for o in every if isinstance(o, Skipped)),
+            tuple(o for o in every if isinstance(o, Failed)),
+        )
+
+
+class _Folders:
+    """Output folders that were made here, so that those that stay empty can go again."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._made: list[Path] = []
+
+    def make(self, folder: Path) -> None:
+        """Make a folder and those above it.
+
+        Raises:
+            OutputError: it cannot be made, or a link leads out of the tree of outputs.
+        """
+        if not folder.resolve().is_relative_to(self._root.resolve()):
+            raise OutputError("a link leads out of the output folder", path=str(folder))
+        missing = [f for f in (folder, *folder.parents) if not f.exists()]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(error.strerror or str(error), path=str(folder)) from error
+        finally:
+            self._made += reversed(missing)
+
+    def remove_empty(self) -> None:
+        for folder in reversed(self._made):
+            with suppress(OSError):  # not empty
+                folder.rmdir()
