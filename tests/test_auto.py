@@ -16,13 +16,23 @@ from networks import TINY, write_model
 
 from upscale import backends
 from upscale.backends import auto, trial
-from upscale.errors import BackendError
+from upscale.backends.trial import Outcome
+from upscale.backends.variants import Variant, candidates
+from upscale.errors import BackendError, UsageError
 from upscale.model.weights import ModelFiles
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
-    return write_model(tmp_path_factory.mktemp("net"), TINY)
+    """With files of every kind; what the int8 ones hold does not matter where nothing is measured."""
+    made = write_model(tmp_path_factory.mktemp("net"), TINY)
+    return replace(made, tflite_int8=made.tflite, onnx_int8=made.onnx)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
+    """With fp32 files only, all of the same network."""
+    return write_model(tmp_path_factory.mktemp("real"), TINY)
 
 
 @pytest.fixture(autouse=True)
@@ -34,28 +44,37 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class Races:
     """Stands in for the measurement: gives set times and counts how often it is asked."""
 
-    def __init__(self, **times: float) -> None:
+    def __init__(self, times: dict[str, float], refused: dict[str, str] | None = None) -> None:
         self.times = times
+        self.refused = refused or {}
         self.count = 0
 
-    def __call__(self, model: ModelFiles, candidates: list[str], *_: Any) -> dict[str, float]:
+    def __call__(self, model: ModelFiles, found: list[Variant], *_: Any) -> Outcome:
         self.count += 1
-        return {name: self.times[name] for name in candidates if name in self.times}
+        names = {str(variant) for variant in found}
+        return Outcome(
+            *({k: v for k, v in kept.items() if k in names} for kept in (self.times, self.refused))
+        )
 
 
 @pytest.fixture
 def races(monkeypatch: pytest.MonkeyPatch) -> Races:
-    stand_in = Races(onnx=20.0, torch=10.0, tflite=15.0)
+    times = {"onnx fp32": 20.0, "torch fp32": 10.0, "tflite fp32": 15.0, "tflite int8": 5.0, "onnx int8": 6.0}
+    stand_in = Races(times, {"torch bf16": "is far off"})
     monkeypatch.setattr(trial, "measure_apart", stand_in)
     return stand_in
 
 
-def test_measures_every_backend_for_real(model: ModelFiles, cache: Path) -> None:
-    name, reason = backends.choose(model, 48, 64)
-    (times,) = json.loads(cache.read_text()).values()
-    assert times.keys() == set(backends.NAMES)
+FP32 = [Variant(name, "fp32") for name in ("onnx", "tflite", "torch")]
+
+
+def test_measures_every_backend_for_real(real: ModelFiles, cache: Path) -> None:
+    variant, reason = backends.choose(real, 48, 64, precision="fp32")
+    (entry,) = json.loads(cache.read_text()).values()
+    times = entry["times"]
+    assert times.keys() == {str(v) for v in FP32}
     assert all(0 < ms < 10_000 for ms in times.values())
-    assert name == auto._fastest(times)
+    assert variant == auto._fastest(times, FP32)
     assert all(f"{ms:.1f} ms" in reason for ms in times.values())
     assert sorted(cache.parent.iterdir()) == [cache]
 
@@ -63,14 +82,42 @@ def test_measures_every_backend_for_real(model: ModelFiles, cache: Path) -> None
 def test_second_call_measures_nothing(model: ModelFiles, races: Races) -> None:
     first, _ = backends.choose(model, 360, 640)
     second, reason = backends.choose(model, 360, 640)
-    assert (first, second, races.count) == ("torch", "torch", 1)
-    assert reason == "measured earlier on this machine: torch 10.0 ms, tflite 15.0 ms, onnx 20.0 ms per frame"
+    assert (first, second, races.count) == (Variant("tflite", "int8"), first, 1)
+    assert reason == (
+        "measured earlier on this machine: tflite int8 5.0 ms, onnx int8 6.0 ms, torch fp32 10.0 ms, "
+        "tflite fp32 15.0 ms, onnx fp32 20.0 ms per frame; not torch bf16: it is far off"
+    )
 
 
-def test_onnx_wins_a_near_tie(model: ModelFiles, races: Races) -> None:
-    """It starts a second sooner than torch, and two per cent are noise."""
-    races.times = {"onnx": 20.0, "torch": 19.6, "tflite": 30.0}
-    assert backends.choose(model, 360, 640)[0] == "onnx"
+def test_exact_one_wins_a_near_tie_and_onnx_among_the_exact(model: ModelFiles, races: Races) -> None:
+    """onnxruntime starts a second sooner than torch, and two per cent are noise."""
+    races.times = {"onnx fp32": 20.0, "torch fp32": 19.6, "tflite fp32": 30.0, "tflite int8": 19.5}
+    assert backends.choose(model, 360, 640)[0] == Variant("onnx", "fp32")
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"backend": "onnx"}, Variant("onnx", "int8")),
+        ({"backend": "torch"}, Variant("torch", "fp32")),
+        ({"precision": "fp32"}, Variant("torch", "fp32")),
+        ({"backend": "tflite", "precision": "fp32"}, Variant("tflite", "fp32")),
+        ({"bits": 10}, Variant("torch", "fp32")),
+        ({"bits": 10, "backend": "tflite"}, Variant("tflite", "fp32")),
+    ],
+    ids=str,
+)
+def test_what_was_asked_for_is_all_that_races(
+    asked: dict[str, Any], expected: Variant, model: ModelFiles, races: Races
+) -> None:
+    """More than 8 bits never run in int8, however fast it is."""
+    assert backends.choose(model, 360, 640, **asked)[0] == expected
+
+
+def test_precision_and_depth_are_measured_on_their_own(model: ModelFiles, races: Races) -> None:
+    for asked in ({}, {"precision": "fp32"}, {"backend": "onnx"}, {"bits": 10}, {"bits": 12}):
+        backends.choose(model, 360, 640, **asked)
+    assert races.count == 5
 
 
 @pytest.mark.parametrize(
@@ -102,16 +149,18 @@ def test_measures_again_when_something_changed(
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"\xff\xfe", b"null", b"[" * 100_000, b'{"KEY": {}}', b'{"KEY": {"onnx": "fast"}}',
-     b'{"KEY": {"gone": 1.0}}', b'{"KEY": 3}'],
+    [b"", b"{", b"[]", b"\xff\xfe", b"null", b"[" * 100_000, b'{"KEY": {}}',
+     b'{"KEY": {"times": {"onnx fp32": "fast"}, "refused": {}}}', b'{"KEY": {"times": {}, "refused": {}}}',
+     b'{"KEY": {"times": {"gone fp32": 1.0}, "refused": {}}}', b'{"KEY": {"times": {"onnx fp32": 1.0}}}',
+     b'{"KEY": {"onnx": 1.0}}', b'{"KEY": 3}'],
 )  # fmt: skip
 def test_damaged_cache_is_replaced(content: bytes, model: ModelFiles, races: Races, cache: Path) -> None:
     backends.choose(model, 360, 640)
     (key,) = json.loads(cache.read_text())
     cache.write_bytes(content.replace(b"KEY", key.encode()))
-    assert backends.choose(model, 360, 640)[0] == "torch"
+    assert backends.choose(model, 360, 640)[0] == Variant("tflite", "int8")
     assert races.count == 2
-    assert json.loads(cache.read_text())[key] == races.times
+    assert json.loads(cache.read_text())[key] == {"times": races.times, "refused": races.refused}
 
 
 def test_unwritable_cache_costs_only_the_next_measurement(
@@ -119,8 +168,8 @@ def test_unwritable_cache_costs_only_the_next_measurement(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("UPSCALE_CACHE_DIR", str(tmp_path / "file" / "below"))
-    assert backends.choose(model, 360, 640)[0] == "torch"
-    assert backends.choose(model, 360, 640)[0] == "torch"
+    assert backends.choose(model, 360, 640)[0] == Variant("tflite", "int8")
+    assert backends.choose(model, 360, 640)[0] == Variant("tflite", "int8")
     assert races.count == 2
 
 
@@ -135,10 +184,26 @@ def test_failed_replacement_leaves_no_temporary_file(
     assert list(cache.parent.iterdir()) == []
 
 
-def test_broken_runtime_is_left_out(model: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_runtime_is_left_out(real: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     """Installed, but its import fails: a wheel for another processor, say."""
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert trial.measure(model, backends.NAMES, (16, 16), None, 1).keys() == {"onnx", "tflite"}
+    assert trial.measure(real, FP32, (16, 16), 8, 1).times.keys() == {"onnx fp32", "tflite fp32"}
+
+
+@pytest.mark.parametrize("bits", [8, 10])
+def test_variant_that_makes_another_picture_never_wins(bits: int, tmp_path: Path) -> None:
+    """The files here called int8 are another network's, so fast or not, they are refused."""
+    for name in ("net", "other"):
+        (tmp_path / name).mkdir()
+    model, other = write_model(tmp_path / "net", TINY), write_model(tmp_path / "other", TINY, seed=1)
+    mixed = replace(model, tflite_int8=other.tflite, onnx_int8=model.onnx)
+    found = [*FP32[:2], Variant("tflite", "int8"), Variant("onnx", "int8")]
+    outcome = trial.measure(mixed, found, (32, 32), bits, 1)
+    assert outcome.times.keys() == {"onnx fp32", "tflite fp32", "onnx int8"}
+    assert "code values on average" in outcome.refused["tflite int8"]
+    # Also where the exact file is no candidate itself.
+    outcome = trial.measure(mixed, [Variant("tflite", "int8")], (32, 32), bits, 1)
+    assert (outcome.times, [*outcome.refused]) == ({}, ["tflite int8"])
 
 
 def test_trial_leaves_no_runtime_in_the_job(model: ModelFiles) -> None:
@@ -168,37 +233,110 @@ def test_runtime_that_crashes_takes_only_the_trial_with_it(
     monkeypatch.setenv(
         "PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(backends.__file__).parents[2])])
     )
-    assert backends.choose(model, 16, 16) == ("onnx", "the trial of the backends failed")
+    assert backends.choose(model, 16, 16) == (FP32[0], "the trial of the backends failed")
     assert not cache.exists()
 
 
 def test_trial_imports_nothing_from_the_current_folder(
-    model: ModelFiles, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    real: ModelFiles, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A folder of somebody's videos may hold a numpy.py."""
     (tmp_path / "numpy.py").write_text("import os; os.abort()")
     monkeypatch.chdir(tmp_path)
-    assert trial.measure_apart(model, ["onnx"], (16, 16), None, 1).keys() == {"onnx"}
+    assert trial.measure_apart(real, FP32[:1], (16, 16), 8, 1).times.keys() == {"onnx fp32"}
 
 
 def test_single_candidate_is_not_measured(model: ModelFiles, races: Races, cache: Path) -> None:
-    name, reason = backends.choose(ModelFiles("own", None, onnx=model.onnx), 360, 640)
-    assert (name, races.count, cache.exists()) == ("onnx", 0, False)
-    assert "only backend" in reason
+    variant, reason = backends.choose(ModelFiles("own", None, onnx=model.onnx), 360, 640)
+    assert (variant, races.count, cache.exists()) == (FP32[0], 0, False)
+    assert "only one" in reason
 
 
-def test_when_nothing_works_the_first_backend_says_why(model: ModelFiles) -> None:
-    assert trial.measure(model, backends.NAMES, (16, 16), "toaster", 1) == {}
-    name, reason = backends.choose(model, 360, 640, device="toaster")
-    assert (name, reason) == ("onnx", "the trial of the backends failed")
+def test_when_nothing_works_the_first_one_says_why(real: ModelFiles) -> None:
+    toasters = [replace(variant, device="toaster") for variant in FP32]
+    assert trial.measure(real, toasters, (16, 16), 8, 1) == Outcome()
+    variant, reason = backends.choose(real, 360, 640, device="toaster")
+    assert (variant, reason) == (toasters[0], "the trial of the backends failed")
     with pytest.raises(BackendError, match="no device 'toaster'"):
-        backends.load(name, model, device="toaster")
+        backends.load(variant.backend, real, device=variant.device)
 
 
 def test_nothing_installed_names_the_extra(model: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(BackendError, match=r"pip install 'upscale\[all\]'"):
         backends.choose(model, 360, 640)
+    with pytest.raises(BackendError, match=r"pip install 'upscale\[tflite\]'"):
+        backends.choose(model, 360, 640, backend="tflite")
+
+
+def test_blend_has_no_int8_of_onnx(model: ModelFiles) -> None:
+    """Its integers cannot be interpolated between two files."""
+    blend = replace(model, strength=0.5, partner=model)
+    found = candidates(blend, backends.available(), precision="int8")
+    assert found == [Variant("tflite", "int8")]
+
+
+def test_fp32_of_onnx_is_tried_on_what_else_onnxruntime_has(
+    real: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a list of providers that stands for another build; what cannot start is left out."""
+    import onnxruntime
+
+    there = ["OpenVINOExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
+    tried: list[str] = []
+    load = backends.load
+
+    def watched(name: str, model: ModelFiles, **given: Any) -> Any:
+        tried.append(str(Variant(name, given["precision"], given["device"])))
+        return load(name, model, **given)
+
+    monkeypatch.setattr(backends, "load", watched)
+    outcome = trial.measure(real, FP32[:1], (16, 16), 8, 1)
+    assert tried == [
+        "onnx cpu fp32",
+        "onnx fp32",
+        "onnx cuda fp32",
+        "onnx openvino fp32",
+        "onnx openvino bf16",
+    ]
+    assert outcome.times.keys() == {"onnx fp32"}
+
+
+def test_device_that_won_is_used_again(real: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = Races({"onnx fp32": 20.0})
+    monkeypatch.setattr(auto, "_version", lambda package: "1.0")
+    alone = ModelFiles("own", None, onnx=real.onnx)
+
+    def with_device(*given: Any) -> Outcome:
+        return Outcome({**stand_in(*given).times, "onnx openvino bf16": 9.0})
+
+    monkeypatch.setattr(trial, "measure_apart", with_device)
+    for _ in range(2):
+        assert backends.choose(alone, 360, 640)[0] == Variant("onnx", "bf16", "openvino")
+    assert stand_in.count == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "words"),
+    [
+        ({"precision": "int4"}, UsageError, "no precision 'int4'; there are fp32, bf16, fp16, int8, auto"),
+        ({"backend": "cuda"}, UsageError, "no backend 'cuda'; there are onnx, tflite, torch, auto"),
+        ({"precision": "int8", "bits": 10}, UsageError, "int8 holds 8 bits per sample and this video has 10"),
+        (
+            {"backend": "torch", "precision": "int8"},
+            UsageError,
+            "torch backend cannot run this model in int8",
+        ),
+    ],
+    ids=str,
+)
+def test_refuses_what_cannot_be(
+    asked: dict[str, Any], error: type[Exception], words: str, model: ModelFiles
+) -> None:
+    with pytest.raises(error) as caught:
+        backends.choose(model, 360, 640, **asked)
+    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -238,13 +376,13 @@ def test_race_takes_the_best_of_turns() -> None:
     turns: list[str] = []
 
     def runner(name: str) -> Any:
-        def call(_: np.ndarray) -> None:
+        def call(_: np.ndarray, most: int) -> None:
             turns.append(name)
 
         return call
 
     with ThreadPoolExecutor(1) as pool:
         working: Any = {name: runner(name) for name in ("onnx", "tflite")}
-        times = trial._race(working, np.zeros((2, 2), np.uint8), pool, 1)
+        times = trial._race(working, np.zeros((2, 2), np.uint8), 255, pool, 1)
     assert turns == ["onnx", "tflite"] * trial._MAX_ROUNDS
     assert times.keys() == {"onnx", "tflite"}

@@ -8,15 +8,19 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import MakeClip
 from networks import FULL, write_model
 from onnx import TensorProto, helper
 
 from upscale import Options, UpscaleError, UsageError
-from upscale.bench import content, machine, measure
-from upscale.bench.peers import time_peers
+from upscale.bench import content, machine, measure, peers
+from upscale.bench.peers import PeerConfig, compare_peers
 from upscale.bench.predict import predict
+from upscale.cli.bench import bench as command
 from upscale.cli.bench import bench_table, prediction_text
+from upscale.cli.peers import peers_table
+from upscale.errors import MediaError
 
 
 def test_content_is_the_same_every_time_and_moves() -> None:
@@ -94,24 +98,85 @@ def test_a_prediction_for_a_long_file_stops_early(
     assert found.seconds > found.frames / found.fps
 
 
-def test_peers_are_timed_beside_ours(tmp_path: Path) -> None:
-    """Ours comes first and is the measure of the others; three-channel networks are fed three channels."""
-    write_model(tmp_path, FULL)
-    rgb = helper.make_graph(
-        [helper.make_node("Identity", ["x"], ["y"])],
+def write_rgb_network(path: Path) -> None:
+    """Repeats every pixel of an RGB picture."""
+    graph = helper.make_graph(
+        [helper.make_node("Resize", ["x", "", "twice"], ["y"], mode="nearest",
+                          coordinate_transformation_mode="asymmetric", nearest_mode="floor")],
         "rgb",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, "h", "w"])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, "h", "w"])],
-    )
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, "h2", "w2"])],
+        [helper.make_tensor("twice", TensorProto.FLOAT, [4], [1, 1, 2, 2])],
+    )  # fmt: skip
     opset = [helper.make_opsetid("", 13)]
-    (tmp_path / "rgb.onnx").write_bytes(
-        helper.make_model(rgb, ir_version=7, opset_imports=opset).SerializeToString()
+    path.write_bytes(helper.make_model(graph, ir_version=7, opset_imports=opset).SerializeToString())
+
+
+def test_peers_are_timed_beside_ours(tmp_path: Path) -> None:
+    """Ours come first and the first is the measure of the others; networks of RGB are fed RGB."""
+    write_model(tmp_path, FULL)
+    write_rgb_network(tmp_path / "rgb.onnx")
+    config = PeerConfig(folder=tmp_path, models=("gan", "fast"), size=(160, 90), rounds=3)
+    rows = compare_peers(config)["rows"]
+    assert [(r["name"], r["runtime"]) for r in rows if r["runtime"] == "onnx fp32"] == [
+        ("gan", "onnx fp32"), ("fast", "onnx fp32"), ("net", "onnx fp32"), ("rgb", "onnx fp32"),
+    ]  # fmt: skip
+    assert {r["name"] for r in rows if "int8" in r["runtime"]} == {"gan", "fast"}
+    assert rows[0]["times_ours"] == 1
+    assert all(r["cpu_seconds"] > 0 and r["milliseconds"] > 0 for r in rows)
+    assert {r["psnr"] for r in rows} == {None}
+
+
+def test_times_are_medians_and_their_ratios_those_of_each_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another load in the second round slows all networks of that round, and changes no ratio."""
+    clock = {"now": 0.0, "round": 0}
+
+    def run(seconds: float) -> None:
+        clock["now"] += seconds * (5 if int(clock["round"]) == peers._WARM_UP + 1 else 1)
+
+    def last(seconds: float) -> None:
+        run(seconds)
+        clock["round"] += 1 / 4  # of the four pictures of a turn
+
+    monkeypatch.setattr(peers, "cores", lambda: 1)
+    monkeypatch.setattr(peers.time, "perf_counter", lambda: clock["now"])
+    monkeypatch.setattr(peers.time, "process_time", lambda: 2 * clock["now"])
+    other = peers._Contender("other", "onnx fp32", None, last, [0.25])
+    first, second = peers._timed([peers._Contender("gan", "onnx fp32", None, run, [0.5]), other], rounds=3)
+    assert (first.milliseconds, first.cpu_seconds, first.times_ours) == (500, 1, 1)
+    assert (second.milliseconds, second.cpu_seconds, second.times_ours) == (250, 0.5, 0.5)
+
+
+def test_peers_are_scored_on_a_clip(tmp_path: Path, samples: Path) -> None:
+    """Every network sees the same compressed frames; a network of RGB makes its own colour."""
+    write_rgb_network(tmp_path / "rgb.onnx")
+    config = PeerConfig(
+        folder=tmp_path,
+        models=("fidelity",),
+        precision="fp32",
+        backend="onnx",
+        clip=samples / "bee_360p.mp4",
+        frames=3,
+        rounds=1,
     )
-    ours, peer, identity = time_peers(tmp_path, size=(320, 180), rounds=3)
-    assert (ours.times_ours, peer.name, identity.name) == (1.0, "net", "rgb")
-    assert identity.times_ours < 0.5
+    seen: list[str] = []
+    report = compare_peers(config, ["psnr", "ssim"], seen.append)
+    assert seen == ["times", "fidelity (onnx fp32)", "lanczos (swscale)", "rgb (onnx fp32)"]
+    scores = {r["name"]: r["psnr"] for r in report["rows"]}
+    assert scores["fidelity"] > scores["lanczos"] > scores["rgb"] + 0.5
+    assert all(0.5 < r["ssim"] < 1 and r["lpips"] is None for r in report["rows"])
+    text = peers_table(json.loads(json.dumps(report))["rows"])
+    assert text.splitlines()[0].split()[-2:] == ["PSNR-Y", "SSIM"]
 
 
-def test_peers_need_files(tmp_path: Path) -> None:
+def test_peers_need_files(tmp_path: Path, make_clip: MakeClip) -> None:
     with pytest.raises(UsageError, match=r"no \*\.onnx"):
-        time_peers(tmp_path)
+        compare_peers(PeerConfig(folder=tmp_path))
+    (tmp_path / "text.mp4").write_text("text")
+    with pytest.raises(MediaError, match="not a video"):
+        compare_peers(PeerConfig(folder=tmp_path, clip=tmp_path / "text.mp4"))
+
+
+def test_clip_without_peers_is_refused() -> None:
+    result = CliRunner().invoke(command, ["--clip", "x.mp4"], standalone_mode=False)
+    assert isinstance(result.exception, UsageError)

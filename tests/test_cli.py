@@ -59,7 +59,7 @@ def test_every_option_reaches_the_dataclass(options: list[Any]) -> None:
     line = (
         "-y -v -an -sn -c:v libx265 -ss 1:00 -t 0:30.5 --crf 20 --preset fast --pix-fmt yuv420p10le "
         "-e a=b -e c=d=e --target 1080p --backend torch --device cpu --threads 3 --model m --strength 0.5 "
-        "--keep-interlaced -r -j 4 -f matroska in.mp4 -o o.mkv"
+        "--keep-interlaced --strict -r -j 4 -f matroska in.mp4 -o o.mkv"
     )
     assert run(line.split()) == 0
     assert options == [
@@ -78,6 +78,7 @@ def test_every_option_reaches_the_dataclass(options: list[Any]) -> None:
                 audio=False,
                 subtitles=False,
                 keep_interlaced=True,
+                strict=True,
                 model="m",
                 strength=0.5,
                 backend="torch",
@@ -365,7 +366,11 @@ def test_info_about_the_default_model_counts_it() -> None:
     assert 0 < facts["parameters"] <= 34_000
     assert facts["macs_per_720p_frame"] == facts["macs_per_output_pixel"] * 1280 * 720
     assert set(facts["files"]) >= {"safetensors", "onnx"}
-    assert "receptive field" in upscale("info", name).stdout.decode()
+    assert facts["bytes_per_frame"]["int8"] < facts["bytes_per_frame"]["fp32"]
+    assert {e["board"] for e in facts["estimates"]["boards"]} == {"Raspberry Pi 4", "Raspberry Pi 5"}
+    text = upscale("info", name).stdout.decode()
+    assert "receptive field" in text
+    assert "counted and not measured" in text
 
 
 def test_text_is_made_harmless() -> None:

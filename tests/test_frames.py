@@ -25,9 +25,14 @@ class Repeat:
         self.offset = offset
         self.limits: list[int] = []
 
-    def __call__(self, luma: Plane, max_value: int = 255) -> Plane:
+    def __call__(self, luma: Plane, max_value: int = 255, out: Plane | None = None) -> Plane:
         self.limits.append(max_value)
-        return luma.repeat(2, 0).repeat(2, 1) + luma.dtype.type(self.offset)
+        limit = luma.dtype.type(max_value)
+        result = np.minimum(luma.repeat(2, 0).repeat(2, 1) + luma.dtype.type(self.offset), limit)
+        if out is None:
+            return result
+        out[...] = result
+        return out
 
     def close(self) -> None: ...
 
@@ -154,7 +159,7 @@ def test_samples_beyond_the_depth_are_clipped() -> None:
 
 def test_a_backend_of_the_wrong_shape_is_named() -> None:
     class Wrong(Repeat):
-        def __call__(self, luma: Plane, max_value: int = 255) -> Plane:
+        def __call__(self, luma: Plane, max_value: int = 255, out: Plane | None = None) -> Plane:
             return luma
 
     with pytest.raises(BackendError, match=r"repeat returned \(32, 48\)"):

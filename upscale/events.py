@@ -83,6 +83,7 @@ class Progress(Event):
         speed: seconds of video per second of wall-clock time, over this run.
         eta: seconds that are left, or None when the end is unknown.
         passed: finished frames of earlier runs that were read again so far, while that goes on; else 0.
+        dropped: frames dropped so far, in real time.
     """
 
     name: ClassVar[str] = "progress"
@@ -93,6 +94,7 @@ class Progress(Event):
     speed: float
     eta: float | None
     passed: int = 0
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,7 @@ class Result(Event):
         cpu_seconds: processor time of this process from the first frame asked for to the end.
         busy: seconds that decoding, the network and encoding were at work, each summed over its
             threads; they overlap.
+        reused: share of the network's pixels, 0 … 1, that were repeated from the frame before.
         expected_frames: frames that the container promised, 0 when it did not.
         decode_errors, corrupt_frames: packets that did not decode, frames the decoder had to patch.
         adjusted_timestamps: frames whose timestamp was missing or went backwards and was replaced.
@@ -126,6 +129,8 @@ class Result(Event):
         warnings: all messages of the `Warned` events.
         segments: of which the file was joined; 0 if it was written in one go.
         resumed_frames: of them made by earlier runs.
+        dropped_frames: frames that were left out because the machine could not keep up, in real time.
+        stopped: a live input that was ended by the user, not by its sender.
     """
 
     name: ClassVar[str] = "result"
@@ -139,6 +144,7 @@ class Result(Event):
     speed: float
     cpu_seconds: float
     busy: dict[str, float]
+    reused: float = 0.0
     expected_frames: int
     decode_errors: int
     corrupt_frames: int
@@ -150,6 +156,8 @@ class Result(Event):
     warnings: tuple[str, ...] = ()
     segments: int = 0
     resumed_frames: int = 0
+    dropped_frames: int = 0
+    stopped: bool = False
 
     @property
     def damaged(self) -> bool:

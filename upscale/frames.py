@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from upscale.errors import BackendError
 from upscale.planes import bit_depth, gray_frame, max_value, plane_view, write_plane
+from upscale.reuse import Reach, Reuse
 
 if TYPE_CHECKING:
     import av
 
     from upscale.backends.base import Backend
-    from upscale.planes import Plane
+    from upscale.model.config import GeneratorConfig
 
 
 class FrameUpscaler:
@@ -23,15 +24,26 @@ class FrameUpscaler:
     network's luma then replaces swscale's.
     """
 
-    def __init__(self, backend: Backend | None, size: tuple[int, int], resampler: str = "lanczos") -> None:
+    def __init__(
+        self,
+        backend: Backend | None,
+        size: tuple[int, int],
+        resampler: str = "lanczos",
+        reuse: GeneratorConfig | None = None,
+    ) -> None:
         """
         Args:
             backend: the loaded network; None leaves luma to swscale as well (the baseline).
             size: (width, height) of the frames that come out.
             resampler: swscale's kernel, "lanczos" or "bicubic".
+            reuse: shape of the network, to compute only what changed from frame to frame: the result is
+                the same. None computes every frame whole.
         """
         self.size = size
         self._backend = backend
+        self._reach = None if reuse is None else Reach.of(reuse)
+        self._reuses: list[Reuse] = []  # one for each time that luma is doubled
+        self._lock = threading.Lock()
         self._kernel = resampler.upper()
         self._local = threading.local()
 
@@ -52,26 +64,45 @@ class FrameUpscaler:
             return frame
         out = self._resize(frame, "all")
         if self._backend is not None:
-            write_plane(out, 0, self._luma(frame, self._backend))
+            self._write_luma(frame, out, self._backend)
         # Times and side data were copied by swscale's wrapper; the tags were replaced for the scaling.
         out.pict_type = 0  # the encoder decides, not the source's GOP
         out.color_range, out.colorspace = frame.color_range, frame.colorspace
         out.color_primaries, out.color_trc = frame.color_primaries, frame.color_trc
         return out
 
-    def _luma(self, frame: av.VideoFrame, backend: Backend) -> Plane:
-        """(height, width) luma of `size`: doubled until large enough, then resampled to the exact size."""
+    @property
+    def reused(self) -> float:
+        """Share of the network's pixels, 0 … 1, that were repeated from the frame before."""
+        counts = [reuse.counts for reuse in self._reuses]
+        pixels, computed = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
+        return 1 - computed / pixels if pixels else 0.0
+
+    def _write_luma(self, frame: av.VideoFrame, out: av.VideoFrame, backend: Backend) -> None:
+        """Luma of `out`: doubled until large enough, then resampled to the exact size."""
         width, height = self.size
         limit = max_value(frame)
-        luma = plane_view(frame, 0)
+        luma, target = plane_view(frame, 0), plane_view(out, 0)
+        step = 0
         while luma.shape[1] < width or luma.shape[0] < height:
             wanted = (luma.shape[0] * backend.scale, luma.shape[1] * backend.scale)
-            luma = backend(luma, limit)
+            into = target if wanted == target.shape else None
+            luma = self._step(step, backend)(luma, limit, into)
             if luma.shape != wanted:
                 raise BackendError(f"{backend.name} returned {luma.shape} where {wanted} was expected")
-        if luma.shape == (height, width):
-            return luma
-        return plane_view(self._resize(gray_frame(luma, bit_depth(frame.format)), "luma"), 0)
+            step += 1
+        if luma is not target:
+            fitted = self._resize(gray_frame(luma, bit_depth(frame.format)), "luma")
+            write_plane(out, 0, plane_view(fitted, 0))
+
+    def _step(self, number: int, backend: Backend) -> Backend | Reuse:
+        """What doubles luma for the first, second, … time."""
+        if self._reach is None:
+            return backend
+        with self._lock:
+            while len(self._reuses) <= number:
+                self._reuses.append(Reuse(backend, self._reach))
+            return self._reuses[number]
 
     def _resize(self, frame: av.VideoFrame, role: str) -> av.VideoFrame:
         from av.video.reformatter import Colorspace, VideoReformatter

@@ -10,12 +10,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from upscale.ordered import OrderedMap
 
 if TYPE_CHECKING:
     import av
+
+    from upscale.live import LiveJob
 
     Item = av.VideoFrame | av.Packet | Callable[[], None]
 
@@ -52,6 +55,7 @@ class Loop(Generic[R]):
         sink: FrameSink[R],
         report: Callable[[int, float], None],
         workers: int,
+        live: LiveJob | None = None,
     ) -> None:
         """
         Args:
@@ -61,12 +65,14 @@ class Loop(Generic[R]):
             sink: gets the upscaled frames and the packets, in the source's order.
             report: told (frames, seconds of video) so far after every frame.
             workers: frames that are upscaled at once.
+            live: what is different with inputs that do not wait.
         """
         self._source = source
         self._upscaler = upscaler
         self._sink = sink
         self._report = report
         self._workers = workers
+        self._live = live
         self._lock = threading.Lock()
         self.frames = 0
         self.media_seconds = 0.0
@@ -81,15 +87,19 @@ class Loop(Generic[R]):
 
         self._begun, self.cpu_seconds = time.perf_counter(), -time.process_time()
         first: float | None = None
+        items: Any = self._timed_source()
+        live = self._live
+        gate = live.gate(items) if live is not None and live.gated else None
         stages: OrderedMap[Any, Any] = OrderedMap(
-            self._timed_source(),
+            gate or items,
             self._upscale,
             workers=self._workers,
-            depth=self._workers + 3,  # one more being decoded, one waiting, one in the encoder
+            # One more being decoded, one waiting, one in the encoder; what waits in real time is late.
+            depth=self._workers + (1 if live is not None and live.realtime else 3),
             passes=lambda item: not isinstance(item, VideoFrame),
         )
         try:
-            with stages:
+            with stages, gate or nullcontext():
                 for item in stages:
                     before = time.perf_counter()
                     if isinstance(item, Packet):
@@ -107,7 +117,7 @@ class Loop(Generic[R]):
                         self._report(self.frames, self.media_seconds)
                     self._add("encode", before)
         finally:
-            self.hangs = not stages.finished
+            self.hangs = not stages.finished or (gate is not None and not gate.finished)
 
     def finish(self) -> R:
         """Finish the sink; gives what it gives."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from upscale.errors import UsageError
+from upscale.media.address import is_live
 from upscale.options import TARGETS, Options
 
 #: Extensions of files that are looked at in a directory.
@@ -72,10 +73,12 @@ def default_output(source: str, options: Options, folder: str | None = None) -> 
     """Path beside the input (or in `folder`), and a note if the format had to change.
 
     Raises:
-        UsageError: the input is stdin, which has no name.
+        UsageError: the input is stdin, a URL or a device, which have no name.
     """
     if source == "-":
         raise UsageError("name an output when reading from stdin, - for stdout")
+    if is_live(source):
+        raise UsageError("name an output file when reading from a URL or a device, - for stdout")
     directory, name = os.path.split(source)
     stem = os.path.splitext(name)[0]
     ending, note = extension(name, options)
@@ -87,7 +90,7 @@ def resolve_output(source: str, output: str | None, options: Options) -> tuple[s
     """The output's path: as named, inside it if it is a directory, or the default.
 
     Raises:
-        UsageError: the input is stdin and no file is named.
+        UsageError: the input has no name and no file is named.
     """
     if output is None:
         return default_output(source, options)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+#: Live HLS gives nothing for the length of a segment, which is rarely more than ten seconds.
+TIMEOUT = 20.0
+
 #: Names of `--target` and the length of the short side, in pixels, that they stand for.
 TARGETS = {"720p": 720, "1080p": 1080, "1440p": 1440, "2160p": 2160}
 
@@ -31,13 +34,22 @@ class Options:
         start, stop: part of the input to keep, in seconds from its beginning; None is open.
         audio, subtitles: False leaves these streams out.
         keep_interlaced: refuse interlaced sources instead of deinterlacing them.
+        strict: fail where the input is damaged, instead of finishing what can be read of it.
         model: name of a bundled model, one of `RESAMPLERS`, or a path to a weights file;
             None is the default of `weights/models.json`.
         strength: 0…1, how far to go from the fidelity model (0) to the GAN model (1) of a pair, by
             interpolating their weights; None is `model` as it is.
         backend: name in `upscale.backends.NAMES`, or "auto".
+        precision: one of `upscale.backends.variants.PRECISIONS`, or "auto": the fastest that stays as near to
+            fp32 as `upscale.backends.probe` demands.
         device: "cpu", "cuda", "mps", … for backends that can choose; None lets them.
         threads: threads of the network's runtime; None lets the backend choose.
+        reuse: compute only what changed from frame to frame; the result is the same, bit for bit.
+        timeout: URLs and devices: seconds without any data after which the input has ended or failed.
+        realtime: drop frames before the network where the machine cannot keep up, so that the result is
+            never late; files are read at the pace of their own clock. None does it for inputs that do not
+            wait (cameras, RTSP, RTP, UDP).
+        input_options: URLs and devices: see `upscale.media.address.INPUT_OPTIONS`.
         overwrite: True replaces an existing output, False refuses. Never asked interactively.
         skip_existing: directories: leave out inputs whose output is there already.
         recursive: directories: go into subfolders.
@@ -63,15 +75,21 @@ class Options:
     audio: bool = True
     subtitles: bool = True
     keep_interlaced: bool = False
+    strict: bool = False
     model: str | None = None
     strength: float | None = None
     backend: str = "auto"
+    precision: str = "auto"
     device: str | None = None
     threads: int | None = None
+    reuse: bool = True
+    timeout: float = TIMEOUT
+    realtime: bool | None = None
+    input_options: dict[str, str] = field(default_factory=dict)
     overwrite: bool = False
     skip_existing: bool = True
     recursive: bool = False
+    jobs: int = 1  # one file keeps the cores busy; what more bring is start-up and tails that overlap
     resume: bool = True
     cluster: str | None = None
-    jobs: int = 1  # one file keeps the cores busy; what more bring is start-up and tails that overlap
     container: str | None = None

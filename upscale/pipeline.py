@@ -5,17 +5,26 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from upscale import memory
 from upscale.errors import UpscaleError
 from upscale.events import OnEvent, Result, ignore
+from upscale.live import LiveJob, run_apart
 from upscale.loop import Loop
 from upscale.options import Options
-from upscale.prepare import Prepared, choose_runtime, find_model, load_network, prepare
+from upscale.prepare import (
+    Prepared,
+    choose_runtime,
+    find_model,
+    load_network,
+    prepare,
+    with_fixed_backend,
+)
 from upscale.report import ProgressMeter, Reporter
 
 if TYPE_CHECKING:
     from upscale.media.sink import OutputReport
 
-__all__ = ["find_model", "upscale_file"]
+__all__ = ["find_model", "upscale_file", "with_fixed_backend"]
 
 
 def upscale_file(
@@ -27,7 +36,7 @@ def upscale_file(
     (`upscale.jobs.long`), unless `Options.resume` is False.
 
     Args:
-        input: path, or "-" for stdin.
+        input: path, "-" for stdin, a URL or a capture device (`upscale.media.address`).
         output: path, a directory to put the default name into, "-" for stdout, or None for the
             default name beside the input (`upscale.naming.default_output`).
         options: see `Options`.
@@ -37,7 +46,8 @@ def upscale_file(
     Raises:
         UpscaleError: a subclass says what went wrong; nothing is left under the output's name
             that was not there before.
-        KeyboardInterrupt: handed on after all threads have stopped and the unfinished file is gone.
+        KeyboardInterrupt: handed on after all threads have stopped and the unfinished file is gone;
+            with a URL or a device as the input, after what was recorded is finished under its name.
     """
     options = options or Options()
     if options.cluster is not None:
@@ -45,24 +55,32 @@ def upscale_file(
 
         return upscale_on_cluster(input, output, options, on_event)
     try:
-        with ExitStack() as stack:
-            job = prepare(stack, input, output, options)
-            reporter = Reporter(input, on_event)
-            for note in job.notes:
-                reporter.warn(note)
-            from upscale.jobs.segments import segment_length
-
-            if segment_length(job):
-                from upscale.jobs.long import run_long
-
-                return run_long(stack, job, reporter)
-            return _run(stack, job, reporter)
+        live = LiveJob(input, options)
+        if live.live:
+            return run_apart(lambda put: _upscale(input, output, options, put, live), live.stop, on_event)
+        return _upscale(input, output, options, on_event, live)
     except UpscaleError as error:
         error.path = error.path or input
         raise
+    finally:
+        memory.give_back()
 
 
-def _run(stack: ExitStack, job: Prepared, reporter: Reporter) -> Result:
+def _upscale(input: str, output: str | None, options: Options, on_event: OnEvent, live: LiveJob) -> Result:
+    from upscale.jobs.long import run_long
+    from upscale.jobs.segments import segment_length
+
+    reporter = Reporter(input, on_event)
+    with ExitStack() as stack:
+        job = prepare(stack, input, output, options, live)
+        for note in job.notes:
+            reporter.warn(note)
+        if not live.gated and segment_length(job):
+            return run_long(stack, job, reporter)
+        return _run(stack, job, reporter, live)
+
+
+def _run(stack: ExitStack, job: Prepared, reporter: Reporter, live: LiveJob) -> Result:
     """The whole job in one go."""
     from upscale.media.sink import Sink
 
@@ -71,8 +89,8 @@ def _run(stack: ExitStack, job: Prepared, reporter: Reporter) -> Result:
     sink = stack.enter_context(Sink(source, job.output, job.plan, job.options))
     reporter.announce(job, network.model, network.backend)
     known = len(source.notes)
-    meter = ProgressMeter(job.input, source.estimated_frames, reporter.send)
-    loop: Loop[OutputReport] = Loop(source, network.upscaler, sink, meter, network.workers)
+    meter = ProgressMeter(job.input, source.estimated_frames, reporter.send, live=live)
+    loop: Loop[OutputReport] = Loop(source, network.upscaler, sink, meter, network.workers, live)
     try:
         loop.run()
     finally:
@@ -81,4 +99,4 @@ def _run(stack: ExitStack, job: Prepared, reporter: Reporter) -> Result:
     for message in source.notes[known:]:  # what showed only while reading
         reporter.warn(message)
     report = loop.finish()
-    return reporter.result(job, network, loop, source.stats, report)
+    return reporter.result(job, network, loop, source.stats, report, live=live)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from upscale import naming
@@ -13,9 +13,10 @@ from upscale.ordered import interruptible
 
 if TYPE_CHECKING:
     from upscale.frames import FrameUpscaler
+    from upscale.live import LiveJob
+    from upscale.media.parts import PartSource
     from upscale.media.plan import Plan
     from upscale.media.probe import VideoInfo
-    from upscale.media.source import Source
     from upscale.model.weights import ModelFiles
 
 
@@ -35,7 +36,7 @@ class Prepared:
     input: str
     output: str
     options: Options
-    source: Source
+    source: PartSource
     plan: Plan
     model: ModelFiles | str
     notes: tuple[str, ...]
@@ -53,7 +54,7 @@ class Network:
     Attributes:
         upscaler: callable for one frame.
         model, backend: names for people.
-        runtime: name in `upscale.backends.NAMES`; "swscale" for a resampler.
+        runtime: of `choose_runtime`.
         workers: frames to upscale at once.
     """
 
@@ -64,12 +65,15 @@ class Network:
     workers: int
 
 
-def prepare(stack: ExitStack, input: str, output: str | None, options: Options) -> Prepared:
+def prepare(
+    stack: ExitStack, input: str, output: str | None, options: Options, live: LiveJob | None = None
+) -> Prepared:
     """Open an input, check the output's name, and plan. Nothing is written.
 
     Args:
         stack: closes the input when it is left.
         input, output, options: as `upscale.upscale_file`.
+        live: told of what was opened; what it refuses is refused.
 
     Raises:
         UpscaleError: as `upscale.upscale_file`.
@@ -86,26 +90,33 @@ def prepare(stack: ExitStack, input: str, output: str | None, options: Options) 
     model = find_model(options)
     source = open_source(input, options)
     stack.callback(source.close)
+    if live is not None:
+        live.opened(source)
     size = target_size(source.info_video, options)
     plan = make_plan(source.info, path, options, size, source.frame_format)
+    if live is not None:
+        live.check(source, plan)
     notes = [*([note] if note else []), *source.notes, *plan.warnings]
     return Prepared(
         input=input, output=path, options=options, source=source, plan=plan, model=model, notes=tuple(notes)
     )
 
 
-def open_source(input: str, options: Options) -> Source:
+def open_source(input: str, options: Options) -> PartSource:
     """The input, with the options that concern reading."""
-    from upscale.media.source import Source
+    from upscale.media.parts import PartSource
 
-    def opened() -> Source:
-        return Source(
+    def opened() -> PartSource:
+        return PartSource(
             input,
             start=options.start,
             stop=options.stop,
             keep_interlaced=options.keep_interlaced,
             audio=options.audio,
             subtitles=options.subtitles,
+            strict=options.strict,
+            timeout=options.timeout,
+            input_options=options.input_options,
         )
 
     # A silent stdin would block this thread in a read that no signal can interrupt.
@@ -127,16 +138,52 @@ def find_model(options: Options) -> ModelFiles | str:
     return weights.find_model(options.model, options.strength)
 
 
-def choose_runtime(job: Prepared) -> str:
-    """Name of the runtime that was asked for, or of the fastest one here; "swscale" for a resampler."""
-    if isinstance(job.model, str):
-        return "swscale"
-    if job.options.backend != "auto":
-        return job.options.backend
+def with_fixed_backend(options: Options) -> Options:
+    """`options` with "auto" replaced by its choice for ordinary sizes, for jobs that must all use one.
+
+    The precision stays open where it was: it depends on each file's bit depth.
+    """
+    model = find_model(options)
+    if options.backend != "auto" or isinstance(model, str):
+        return options
     from upscale import backends
 
+    found, _ = backends.choose(
+        model, 360, 640, precision=options.precision, device=options.device, threads=options.threads
+    )
+    return replace(options, backend=found.backend)
+
+
+def choose_runtime(job: Prepared, before: str | None = None) -> str:
+    """The runtime, device and precision that were asked for, or the fastest here, as text.
+
+    Args:
+        before: what an earlier run of the job has used: chosen again unless the options forbid it.
+
+    Returns:
+        `str` of a `upscale.backends.variants.Variant`; "swscale" for a resampler.
+    """
+    if isinstance(job.model, str):
+        return "swscale"
+    from av import VideoFormat
+
+    from upscale import backends
+    from upscale.backends import variants
+    from upscale.planes import bit_depth
+
     o, video = job.options, job.video
-    return backends.choose(job.model, video.height, video.width, device=o.device, threads=o.threads)[0]
+    if before is not None:
+        with suppress(ValueError):
+            found = variants.parse(before)
+            wanted = ((o.backend, found.backend), (o.precision, found.precision), (o.device, found.device))
+            if all(asked in ("auto", None, used) for asked, used in wanted):
+                return before
+    found, _ = backends.choose(
+        job.model, video.height, video.width,
+        backend=o.backend, precision=o.precision, device=o.device, threads=o.threads,
+        bits=bit_depth(VideoFormat(job.source.frame_format)),
+    )  # fmt: skip
+    return str(found)
 
 
 def load_network(stack: ExitStack, job: Prepared, runtime: str) -> Network:
@@ -159,11 +206,17 @@ def load_network(stack: ExitStack, job: Prepared, runtime: str) -> Network:
             upscaler=upscaler, model=job.model, backend="swscale", runtime=runtime, workers=workers
         )
     from upscale import backends
+    from upscale.backends import variants
 
-    o = job.options
-    backend = stack.enter_context(backends.load(runtime, job.model, device=o.device, threads=o.threads))
+    way = variants.parse(runtime)
+    backend = stack.enter_context(
+        backends.load(
+            way.backend, job.model, precision=way.precision, device=way.device, threads=job.options.threads
+        )
+    )
+    config = job.model.config if job.options.reuse else None
     return Network(
-        upscaler=FrameUpscaler(backend, job.plan.size, RESAMPLERS[0]),
+        upscaler=FrameUpscaler(backend, job.plan.size, RESAMPLERS[0], config),
         model=job.model.name,
         backend=backend.description,
         runtime=runtime,

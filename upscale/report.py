@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from upscale.events import OnEvent, Progress, Result, Start, Warned
 
 if TYPE_CHECKING:
+    from upscale.live import LiveJob
     from upscale.loop import Loop
+    from upscale.media.damage import SourceStats
     from upscale.media.sink import OutputReport
-    from upscale.media.source import SourceStats
     from upscale.prepare import Network, Prepared
 
 #: Seconds between two `Progress` events.
@@ -67,6 +68,7 @@ class Reporter:
         stats: SourceStats,
         report: OutputReport,
         *,
+        live: LiveJob | None = None,
         segments: int = 0,
         resumed_frames: int = 0,
     ) -> Result:
@@ -76,11 +78,16 @@ class Reporter:
             loop: after it has finished.
             stats: of the input, read to its end.
             report: of the output.
+            live: what was dropped or stopped.
             segments, resumed_frames: see `Result`.
         """
         damage = tuple(stats.damage())
         if damage:
             self.warn(f"the input is damaged: {', '.join(damage)}")
+        dropped = live.dropped if live is not None else 0
+        if dropped:
+            came = report.frames + dropped
+            self.warn(f"{dropped} of {came} frames were dropped: the machine cannot keep up")
         result = Result(
             input=job.input,
             output=job.output,
@@ -93,6 +100,7 @@ class Reporter:
             speed=loop.media_seconds / loop.seconds if loop.seconds else 0.0,
             cpu_seconds=loop.cpu_seconds,
             busy=loop.busy,
+            reused=network.upscaler.reused,
             expected_frames=stats.expected_frames,
             decode_errors=stats.decode_errors,
             corrupt_frames=stats.corrupt_frames,
@@ -102,6 +110,8 @@ class Reporter:
             strength=job.options.strength,
             backend=network.backend,
             warnings=tuple(self.warnings),
+            dropped_frames=dropped,
+            stopped=live is not None and live.stopped,
             segments=segments,
             resumed_frames=resumed_frames,
         )
@@ -112,16 +122,20 @@ class Reporter:
 class ProgressMeter:
     """Sends `Progress` now and then; called with (frames, seconds of video) of this run."""
 
-    def __init__(self, input: str, total: int, send: OnEvent, done: int = 0) -> None:
+    def __init__(
+        self, input: str, total: int, send: OnEvent, done: int = 0, live: LiveJob | None = None
+    ) -> None:
         """
         Args:
             total: frames of the whole job, 0 if unknown.
             done: frames of earlier runs.
+            live: counts what is dropped.
         """
         self._input = input
         self._total = total
         self._send = send
         self._done = done
+        self._live = live
         self._begun = self._sent = time.perf_counter()
         self._history: deque[tuple[float, int]] = deque([(self._begun, 0)])
 
@@ -167,5 +181,6 @@ class ProgressMeter:
                 speed=speed,
                 eta=eta,
                 passed=passed,
+                dropped=self._live.dropped if self._live is not None else 0,
             )
         )

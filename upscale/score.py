@@ -136,6 +136,18 @@ def score_clips(
     return scores
 
 
+def low_frames(clip: Path, *, crf: float = 23, frames: int = 60) -> list[av.VideoFrame]:
+    """What `score_clip_at` gives the upscalers: the beginning of the clip halved, compressed and decoded.
+
+    Raises:
+        MediaError: the clip cannot be read, or is no video.
+    """
+    try:
+        return _compressed_halves([_as_yuv420(f) for f in islice(_decode(clip), frames)], crf)
+    except (av.FFmpegError, IndexError) as e:
+        raise MediaError("not a video that can be scored", path=str(clip)) from e
+
+
 def as_method(upscaler: Upscaler) -> Method:
     """A luma upscaler as one of untagged frames: chroma by lanczos; a `Peer` that wants RGB gets it."""
     from av.video.reformatter import VideoReformatter

@@ -10,6 +10,7 @@ from upscale.errors import UsageError
 
 if TYPE_CHECKING:
     from upscale.backends.base import Backend
+    from upscale.backends.variants import Variant
     from upscale.model.weights import ModelFiles
 
 #: Backend → (module with its `load`, packages of which one must be installed, how to get them).
@@ -34,32 +35,55 @@ def available() -> dict[str, str | None]:
     }
 
 
-def load(name: str, model: ModelFiles, *, device: str | None = None, threads: int | None = None) -> Backend:
+def load(
+    name: str,
+    model: ModelFiles,
+    *,
+    precision: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+) -> Backend:
     """Open `model` in the runtime `name`.
 
     Args:
+        precision: one of `upscale.backends.variants.PRECISIONS`; None is the most exact that the model has a
+            file for. `choose` finds the fastest that is exact enough.
         device: where to compute; each backend names its own. None lets it choose.
         threads: processor threads in all, shared by the calls in flight. None is every core.
 
     Raises:
-        UsageError: `name` is not in `NAMES`.
-        BackendError: the runtime is not installed, or lacks the device.
+        UsageError: `name` is not in `NAMES`, or the backend has no such precision.
+        BackendError: the runtime is not installed, or lacks the device, or the device the precision.
         ModelError: the model has no file for this runtime, or a damaged one.
     """
     if name not in _BACKENDS:
         raise UsageError(f"no backend {name!r}; there are {', '.join(NAMES)}")
     module = importlib.import_module(_BACKENDS[name][0])
-    backend: Backend = module.load(model, device=device, threads=threads)
+    backend: Backend = module.load(model, precision=precision, device=device, threads=threads)
     return backend
 
 
 def choose(
-    model: ModelFiles, height: int, width: int, *, device: str | None = None, threads: int | None = None
-) -> tuple[str, str]:
-    """The fastest backend here for height×width frames, and why. See `upscale.backends.auto`."""
+    model: ModelFiles,
+    height: int,
+    width: int,
+    *,
+    backend: str = "auto",
+    precision: str = "auto",
+    bits: int = 8,
+    device: str | None = None,
+    threads: int | None = None,
+) -> tuple[Variant, str]:
+    """The fastest way to run height×width frames here that is exact enough, and why.
+
+    See `upscale.backends.auto`.
+    """
     from upscale.backends import auto
 
-    return auto.choose(model, height, width, device=device, threads=threads)
+    return auto.choose(
+        model, height, width,
+        backend=backend, precision=precision, bits=bits, device=device, threads=threads,
+    )  # fmt: skip
 
 
 def _installed(package: str) -> bool:

@@ -1,4 +1,4 @@
-"""The fastest backend of this machine, measured once and remembered."""
+"""The fastest way to run a network on this machine, measured once and remembered."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,59 +17,80 @@ from typing import TYPE_CHECKING, Any
 from upscale import backends
 from upscale.backends import trial
 from upscale.backends.threads import cores
-from upscale.errors import BackendError
+from upscale.backends.trial import Outcome
+from upscale.backends.variants import Variant, candidates, parse
 
 if TYPE_CHECKING:
     from upscale.model.weights import ModelFiles
 
-#: Backend → the files it runs, and the packages whose versions its speed depends on.
-_NEEDS = {
-    "onnx": ("onnx", ("onnxruntime",)),
-    "torch": ("safetensors", ("torch",)),
-    "tflite": ("tflite", ("ai-edge-litert", "tflite-runtime")),
+#: Backend → packages whose versions its speed depends on; several are onnxruntime for other devices.
+_PACKAGES = {
+    "onnx": (
+        "onnxruntime",
+        "onnxruntime-openvino",
+        "onnxruntime-gpu",
+        "onnxruntime-directml",
+        "onnxruntime-rocm",
+        "onnxruntime-silicon",
+    ),
+    "torch": ("torch",),
+    "tflite": ("ai-edge-litert", "tflite-runtime"),
 }
 #: Trials use at most this many pixels: beyond, time grows with the pixels in every backend alike.
 _MAX_TRIAL_PIXELS = 480 * 270
-#: Fastest first only if by more than this factor: onnxruntime starts sooner than the others.
+#: A faster variant is taken before a preferred one only if by more than this factor.
 _MARGIN = 0.95
 
 
 def choose(
-    model: ModelFiles, height: int, width: int, *, device: str | None = None, threads: int | None = None
-) -> tuple[str, str]:
-    """The fastest backend that is installed, has a file of `model` and, if asked, has `device`.
+    model: ModelFiles,
+    height: int,
+    width: int,
+    *,
+    backend: str = "auto",
+    precision: str = "auto",
+    bits: int = 8,
+    device: str | None = None,
+    threads: int | None = None,
+) -> tuple[Variant, str]:
+    """The fastest variant that is installed, is what was asked for, and is exact enough.
 
-    The first call on a machine runs a few frames in each (half a second, and the time to start
-    the runtimes in a process of their own); later calls read the answer from the cache.
+    The first call on a machine runs a few frames in each (about a second, and the time to start the
+    runtimes in a process of their own); later calls read the answer from the cache. A variant that
+    differs from fp32 by more than `upscale.backends.probe.RULES` allows is never taken.
 
     Args:
         height, width: the frames' size in pixels.
+        backend: one of `upscale.backends.NAMES`, or "auto" for all of them.
+        precision: one of `upscale.backends.variants.PRECISIONS`, or "auto" for all of them.
+        bits: of the video's samples.
+        device: where to compute; None is the processor and whatever else each runtime finds.
 
     Returns:
-        The backend's name, and the reason with milliseconds per frame. If no backend works, the
-        first one, whose `load` will say what is wrong.
+        The variant, and the reason with milliseconds per frame. If none works, the first one, whose
+        `load` will say what is wrong. A single candidate is taken unmeasured.
 
     Raises:
+        UsageError: no such backend or precision, or one that this model or video cannot have.
         BackendError: no backend is installed that has a file of this model.
+        ModelError: the model has no file for the backend.
     """
-    candidates = _candidates(model)
-    if not candidates:
-        raise BackendError(
-            f"no installed backend can run {model.name}: pip install 'upscale[all]'", path=model.name
-        )
-    if len(candidates) == 1:
-        return candidates[0], "the only backend that is installed and has a file of this model"
-    key = _key(model, candidates, _size_class(height, width), device, threads)
+    found = candidates(
+        model, backends.available(), backend=backend, precision=precision, bits=bits, device=device
+    )
+    if len(found) == 1 and not _has_devices(found[0]):
+        return found[0], "the only one that is installed and that this model has a file for"
+    key = _key(model, found, _size_class(height, width), bits, device, threads)
     entries = _read_cache()
-    times = _valid(entries.get(key), candidates)
+    outcome = _valid(entries.get(key), found)
     measured = "measured earlier on this machine"
-    if times is None:
+    if outcome is None:
         measured = "measured just now"
-        times = trial.measure_apart(model, candidates, _trial_size(height, width), device, threads)
-        if not times:
-            return candidates[0], "the trial of the backends failed"
-        _write_cache({**entries, key: times})
-    return _fastest(times), f"{measured}: {_describe(times)}"
+        outcome = trial.measure_apart(model, found, _trial_size(height, width), bits, threads)
+        if not outcome.times:
+            return found[0], "the trial of the backends failed"
+        _write_cache({**entries, key: {"times": outcome.times, "refused": outcome.refused}})
+    return _fastest(outcome.times, found), f"{measured}: {_describe(outcome)}"
 
 
 def cache_path() -> Path:
@@ -89,21 +111,26 @@ def cache_path() -> Path:
     return base / "upscale" / "backends.json"
 
 
-def _candidates(model: ModelFiles) -> list[str]:
-    missing = backends.available()
-    return [name for name, (kind, _) in _NEEDS.items() if missing[name] is None and model.path(kind)]
+def _fastest(times: dict[str, float], preferred: Sequence[Variant]) -> Variant:
+    """The first preferred one of those that are about as fast as the fastest."""
+    limit = min(times.values()) / _MARGIN
+    for variant in preferred:
+        if times.get(str(variant), float("inf")) <= limit:
+            return variant
+    return parse(min(times, key=times.__getitem__))
 
 
-def _fastest(times: dict[str, float]) -> str:
-    best = min(times, key=times.__getitem__)
-    if best != "onnx" and "onnx" in times and times[best] > _MARGIN * times["onnx"]:
-        return "onnx"
-    return best
+def _describe(outcome: Outcome) -> str:
+    ordered = sorted(outcome.times.items(), key=lambda item: item[1])
+    text = ", ".join(f"{name} {ms:.1f} ms" for name, ms in ordered) + " per frame"
+    return "; ".join([text, *(f"not {name}: it {why}" for name, why in outcome.refused.items())])
 
 
-def _describe(times: dict[str, float]) -> str:
-    ordered = sorted(times.items(), key=lambda item: item[1])
-    return ", ".join(f"{name} {ms:.1f} ms" for name, ms in ordered) + " per frame"
+def _has_devices(variant: Variant) -> bool:
+    """Whether the runtime may have more devices than the processor, which only the trial can ask it."""
+    if variant.backend != "onnx" or variant.device is not None:
+        return False
+    return sys.platform == "darwin" or any(_version(package) for package in _PACKAGES["onnx"][1:])
 
 
 def _trial_size(height: int, width: int) -> tuple[int, int]:
@@ -118,16 +145,27 @@ def _size_class(height: int, width: int) -> int:
 
 
 def _key(
-    model: ModelFiles, candidates: list[str], size_class: int, device: str | None, threads: int | None
+    model: ModelFiles,
+    found: Sequence[Variant],
+    size_class: int,
+    bits: int,
+    device: str | None,
+    threads: int | None,
 ) -> str:
     """A hash of everything that the measurement depends on."""
-    versions = {}
-    for package in ("upscale", *(p for name in candidates for p in _NEEDS[name][1])):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
+    packages = ["upscale", *(p for name in dict.fromkeys(v.backend for v in found) for p in _PACKAGES[name])]
+    versions = {package: version for package in packages if (version := _version(package))}
     parts = [_processor(), cores(), sys.version_info[:2], versions, sorted(model.sha256.items())]
-    parts += [candidates, size_class, device, threads]
+    parts += [[str(variant) for variant in found], model.partner is not None]
+    parts += [size_class, bits, device, threads]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:
@@ -138,13 +176,22 @@ def _processor() -> str:
     return f"{platform.machine()} {platform.processor()}"
 
 
-def _valid(entry: Any, candidates: list[str]) -> dict[str, float] | None:
-    """The cached times if they are what `_measure` returns."""
-    if not isinstance(entry, dict) or not entry:
+def _valid(entry: Any, found: Sequence[Variant]) -> Outcome | None:
+    """The cached outcome, if it is what a trial of these variants returns."""
+    try:
+        times, refused = entry["times"], entry["refused"]
+        for name, ms in times.items():
+            variant = parse(name)
+            # A device may compute in a precision of its own: `upscale.backends.onnx_devices`.
+            known = any(
+                v.backend == variant.backend and (v.precision == variant.precision or variant.device)
+                for v in found
+            )
+            if not known or not isinstance(ms, float):
+                return None
+        return Outcome(dict(times), {str(k): str(why) for k, why in refused.items()}) if times else None
+    except (KeyError, TypeError, ValueError, AttributeError):
         return None
-    if not all(name in candidates and isinstance(ms, float) for name, ms in entry.items()):
-        return None
-    return entry
 
 
 def _read_cache() -> dict[str, Any]:

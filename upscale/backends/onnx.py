@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from upscale.backends.base import Closing, Luma
-from upscale.backends.luma import Floats, to_codes, to_network
+from upscale.backends.luma import Codes, Floats, crop_codes, fill_codes, fill_floats, padded_size, to_codes
 from upscale.backends.onnx_blend import blend_onnx
+from upscale.backends.onnx_devices import provider
 from upscale.backends.onnx_file import read_onnx
 from upscale.backends.threads import plan_threads
 from upscale.errors import BackendError, ModelError
 from upscale.model.blend import blended
+from upscale.model.weights import SUFFIXES
 
 if TYPE_CHECKING:
     import onnxruntime
 
     from upscale.model.weights import ModelFiles
 
-#: Values of `device`, and onnxruntime's name for each. The CPU also takes what a device cannot.
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "rocm": "ROCMExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-    "directml": "DmlExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "xnnpack": "XnnpackExecutionProvider",
-}
 _SILENT = 4  # Only fatal errors: the rest arrives as exceptions.
 _TRIAL = 16
+_TYPES: dict[str, np.dtype] = {"tensor(float)": np.dtype(np.float32), "tensor(uint8)": np.dtype(np.uint8)}
 
 
 class OnnxBackend(Closing):
@@ -47,6 +40,7 @@ class OnnxBackend(Closing):
         *,
         data: bytes | None = None,
         multiple: int | None = None,
+        precision: str = "fp32",
         device: str | None = None,
         threads: int | None = None,
     ) -> None:
@@ -55,66 +49,73 @@ class OnnxBackend(Closing):
         Args:
             data: what to load instead of the file's bytes, already checked; errors name `path`.
             multiple: what the network needs both sides to be a multiple of; None finds out.
-            device: one of `PROVIDERS`; None is the CPU.
+            precision: "fp32", "int8" for a file of integers, "bf16" on devices that make it of fp32.
+            device: one of `upscale.backends.onnx_devices.PROVIDERS`; None is the CPU.
             threads: processor threads in all; None is every core.
 
         Raises:
-            BackendError: no such device here.
+            BackendError: no such device here, or not in this precision.
             ModelError: the file is damaged or unsafe, or is not a ×2 luma network.
         """
         if data is None:
             data = read_onnx(path)
         plan = plan_threads(threads)
         self.workers = plan.workers
+        self.precision = precision
         self._path = path
         self._session: onnxruntime.InferenceSession | None = None
         try:
-            self._session = _session(data, device, plan.per_call)
+            self._session = _session(data, provider(device, precision, plan), plan.per_call)
         except BackendError:
             raise
         except Exception as e:  # onnxruntime's exceptions have no common base but this
             raise ModelError(f"onnxruntime cannot load this model: {_first_line(e)}", path=str(path)) from e
-        self._input = self._check_input()
+        self._input, self._dtype = self._check_input()
         self._multiple = multiple or self._find_multiple()
         self._trial(-(-_TRIAL // self._multiple) * self._multiple)
         from onnxruntime import __version__
 
-        self.description = f"onnxruntime {__version__} {device or 'cpu'}, {plan}"
+        self.description = f"onnxruntime {__version__} {device or 'cpu'} {precision}, {plan}"
 
-    def __call__(self, luma: Luma, max_value: int = 255) -> Luma:
-        floats = to_network(luma, max_value, self._multiple)
+    def __call__(self, luma: Luma, max_value: int = 255, out: Luma | None = None) -> Luma:
+        padded = np.empty(padded_size(luma, self._multiple), self._dtype)
+        if self._dtype == np.uint8:
+            fill_codes(luma, max_value, padded)
+        else:
+            fill_floats(luma, max_value, padded)
         try:
-            output = self._run(floats)
+            output = self._run(padded)
         except Exception as e:
             raise BackendError(f"onnxruntime failed: {_first_line(e)}") from e
-        if output.shape != (self.scale * floats.shape[0], self.scale * floats.shape[1]):
-            raise BackendError(f"the network made {output.shape} of {floats.shape}")
-        return to_codes(output, luma, max_value, self.scale)
+        if output.shape != (self.scale * padded.shape[0], self.scale * padded.shape[1]):
+            raise BackendError(f"the network made {output.shape} of {padded.shape}")
+        if self._dtype == np.uint8:
+            return crop_codes(output, luma, self.scale, out)
+        return to_codes(output, luma, max_value, self.scale, out)
 
     def close(self) -> None:
         self._session = None
 
-    def _run(self, floats: Floats) -> Floats:
-        """(H, W) → (2H, 2W), both float32 in 0…1."""
+    def _run(self, picture: Floats | Codes) -> Any:
+        """(H, W) → (2H, 2W), both float32 in 0…1 or both uint8."""
         if self._session is None:
             raise BackendError("the backend is closed")
-        output = self._session.run(None, {self._input: floats[None, None]})[0]
-        if output.ndim != 4 or output.shape[:2] != (1, 1) or output.dtype != np.float32:
+        output = self._session.run(None, {self._input: picture[None, None]})[0]
+        if output.ndim != 4 or output.shape[:2] != (1, 1) or output.dtype != self._dtype:
             raise ModelError(
-                f"the network's output is {output.dtype} {output.shape}, not float32 (1, 1, 2H, 2W)",
+                f"the network's output is {output.dtype} {output.shape}, not {self._dtype} (1, 1, 2H, 2W)",
                 path=str(self._path),
             )
-        picture: Floats = output[0, 0]
-        return picture
+        return output[0, 0]
 
-    def _check_input(self) -> str:
-        """The input's name, once it is known to be float32 (N, 1, H, W) with H and W free."""
+    def _check_input(self) -> tuple[str, np.dtype]:
+        """The input's name and type, once it is known to be luma (N, 1, H, W) with H and W free."""
         assert self._session is not None
         inputs = self._session.get_inputs()
         if len(inputs) != 1:
             raise ModelError(f"the network has {len(inputs)} inputs, not one", path=str(self._path))
         shape, kind = inputs[0].shape, inputs[0].type
-        if kind != "tensor(float)" or len(shape) != 4:
+        if kind not in _TYPES or len(shape) != 4:
             raise ModelError(
                 f"the network's input is {kind} {shape}, not float (N, 1, H, W)", path=str(self._path)
             )
@@ -122,7 +123,7 @@ class OnnxBackend(Closing):
             raise ModelError(f"the network wants {shape[1]} channels, not luma alone", path=str(self._path))
         if isinstance(shape[2], int) or isinstance(shape[3], int):
             raise ModelError(f"the network's size is fixed at {shape[2]}×{shape[3]}", path=str(self._path))
-        return str(inputs[0].name)
+        return str(inputs[0].name), _TYPES[kind]
 
     def _trial(self, side: int) -> None:
         """Run side×side pixels.
@@ -130,9 +131,9 @@ class OnnxBackend(Closing):
         Raises:
             ModelError: it fails, or the output is not twice as large or not finite.
         """
-        ramp = np.linspace(0, 1, side * side, dtype=np.float32).reshape(side, side)
+        ramp = np.linspace(0, 255 if self._dtype == np.uint8 else 1, side * side).reshape(side, side)
         try:
-            output = self._run(ramp)
+            output = self._run(ramp.astype(self._dtype))
         except ModelError:
             raise
         except Exception as e:
@@ -158,41 +159,56 @@ class OnnxBackend(Closing):
         return 8
 
 
-def load(model: ModelFiles, *, device: str | None = None, threads: int | None = None) -> OnnxBackend:
-    """Open the ONNX file of `model`.
+def load(
+    model: ModelFiles,
+    *,
+    precision: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+) -> OnnxBackend:
+    """Open an ONNX file of `model`.
+
+    Args:
+        precision: None is fp32, or int8 if that is the only file.
 
     Raises:
-        BackendError: onnxruntime is not installed, or has no such device.
+        BackendError: onnxruntime is not installed, or has no such device or precision.
         UsageError: the partner that it is to be blended with is another network.
-        ModelError: the model has no ONNX file, or a damaged one.
+        ModelError: the model has no ONNX file of this precision, or a damaged one.
     """
-    if model.onnx is None:
-        raise ModelError("the onnx backend needs an .onnx file", path=model.name)
+    if precision is None:
+        precision = "int8" if model.onnx is None and model.onnx_int8 is not None else "fp32"
+    if precision not in ("fp32", "bf16", "int8"):
+        raise BackendError(f"the onnx backend has no {precision}")
+    kind = "onnx_int8" if precision == "int8" else "onnx"
+    path = model.path(kind)
+    if path is None:
+        raise ModelError(f"the onnx backend needs an {SUFFIXES[kind]} file", path=model.name)
     multiple = model.config.unshuffle if model.config else None
-    data = blended(model, "onnx", blend_onnx, read_onnx)
-    return OnnxBackend(model.onnx, data=data, multiple=multiple, device=device, threads=threads)
+    data = blended(model, kind, blend_onnx, read_onnx)
+    return OnnxBackend(
+        path, data=data, multiple=multiple, precision=precision, device=device, threads=threads
+    )
 
 
-def _session(data: bytes, device: str | None, threads: int) -> onnxruntime.InferenceSession:
-    try:
-        import onnxruntime
-    except ImportError as e:
-        raise BackendError("the onnx backend needs onnxruntime: pip install onnxruntime") from e
+def _session(data: bytes, provider: tuple[str, dict[str, Any]], threads: int) -> onnxruntime.InferenceSession:
+    import onnxruntime
 
     onnxruntime.set_default_logger_severity(_SILENT)
-    provider = PROVIDERS.get(device or "cpu")
-    present = onnxruntime.get_available_providers()
-    if provider not in present:
-        names = ", ".join(name for name, value in PROVIDERS.items() if value in present)
-        raise BackendError(f"onnxruntime has no device {device!r} here; it has {names}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _SILENT
     # Threads that wait for the next layer must not burn the cores that decoder and encoder need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = list(dict.fromkeys([provider, "CPUExecutionProvider"]))
-    return onnxruntime.InferenceSession(data, options, providers=providers)
+    # Without VNNI, products of uint8 and int8 overflow int16: this makes both uint8, slower but right.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    names = list(dict.fromkeys([provider[0], "CPUExecutionProvider"]))
+    settings = [provider[1], {}][: len(names)]
+    session = onnxruntime.InferenceSession(data, options, providers=names, provider_options=settings)
+    if session.get_providers()[0] != provider[0]:
+        raise BackendError(f"onnxruntime cannot start its {provider[0]} here")
+    return session
 
 
 def _first_line(error: Exception) -> str:

@@ -1,9 +1,10 @@
-"""The PyTorch backend: float32 on the CPU, an NVIDIA or AMD GPU, or Apple's."""
+"""The PyTorch backend: the CPU (in bf16 where it has that), an NVIDIA or AMD GPU, or Apple's."""
 
 from __future__ import annotations
 
+import platform
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from upscale.backends.base import Closing, Luma
 from upscale.backends.luma import Floats, to_codes, to_network
@@ -13,28 +14,39 @@ from upscale.errors import BackendError, UpscaleError
 if TYPE_CHECKING:
     import torch
 
+    from upscale.model.generator import Generator
     from upscale.model.weights import ModelFiles
 
 
 class TorchBackend(Closing):
     """One module, shared by all calling threads. See `upscale.backends.base.Backend`.
 
+    In bf16 and fp16 the convolutions compute so, and what they add to the picture is added in float32.
     PyTorch's thread count and precision switch belong to the whole process; `close` puts them back.
     """
 
     name = "torch"
     scale = 2
 
-    def __init__(self, model: ModelFiles, *, device: str | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: ModelFiles,
+        *,
+        precision: str = "fp32",
+        device: str | None = None,
+        threads: int | None = None,
+    ) -> None:
         """Load the safetensors file of `model`.
 
         Args:
+            precision: "fp32", "bf16" (processors with AVX512-BF16, AMX or ARM's bf16) or "fp16" (GPUs).
             device: what PyTorch calls it: "cpu", "cuda", "cuda:1", "mps", …; None is the first of cuda,
                 mps and cpu that is there.
             threads: processor threads in all; None is every core.
 
         Raises:
-            BackendError: PyTorch or safetensors is not installed, or there is no such device.
+            BackendError: PyTorch or safetensors is not installed, there is no such device, it has no
+                such precision, or that changes the picture by more than `upscale.backends.probe` allows.
             ModelError: the model has no safetensors file, or a damaged one.
         """
         try:
@@ -47,10 +59,12 @@ class TorchBackend(Closing):
         self._torch = torch
         network = load_generator(model)
         self._device = self._find_device(device)
+        self._dtype = self._find_dtype(precision)
+        self.precision = precision
         network.to(self._device)
         # On the CPU channels-last convolutions are 1.1 to 1.9 times as fast.
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._network: torch.nn.Module | None = network
+        self._network: Generator | None = network
         self._multiple = network.config.unshuffle
         self._plan = plan_threads(threads)
         self.workers = self._plan.workers
@@ -59,9 +73,11 @@ class TorchBackend(Closing):
         # TensorFloat-32 keeps 10 bits of a product: too few for 10-bit video.
         torch.backends.cudnn.allow_tf32 = False
         self._prepared = threading.local()
-        self.description = f"PyTorch {torch.__version__} {self._device}, {self._plan}"
+        if self._dtype != torch.float32:
+            self._lower(network)
+        self.description = f"PyTorch {torch.__version__} {self._device} {precision}, {self._plan}"
 
-    def __call__(self, luma: Luma, max_value: int = 255) -> Luma:
+    def __call__(self, luma: Luma, max_value: int = 255, out: Luma | None = None) -> Luma:
         floats = to_network(luma, max_value, self._multiple)
         try:
             output = self._run(floats)
@@ -69,7 +85,7 @@ class TorchBackend(Closing):
             raise
         except RuntimeError as e:  # out of memory, too
             raise BackendError(f"PyTorch failed: {str(e).strip().splitlines()[0][:200]}") from e
-        return to_codes(output, luma, max_value, self.scale)
+        return to_codes(output, luma, max_value, self.scale, out)
 
     def close(self) -> None:
         if self._network is not None:
@@ -88,8 +104,37 @@ class TorchBackend(Closing):
             self._prepared.done = True
         with torch.inference_mode():
             picture = torch.from_numpy(floats)[None, None].to(self._device)
-            output: Floats = network(picture)[0, 0].cpu().numpy()
+            if self._dtype != torch.float32:
+                picture = network.lowered(picture, self._dtype)
+            else:
+                picture = network(picture)
+            output: Floats = picture[0, 0].cpu().numpy()
         return output
+
+    def _lower(self, network: Generator) -> None:
+        """Let the convolutions compute in the lower precision, once that is known to be near enough."""
+        from upscale.backends.probe import RULES, probe
+
+        picture, dtype = probe(), self._dtype
+        self._dtype = self._torch.float32
+        expected = self(picture)
+        self._dtype = dtype
+        network.convs.to(self._dtype)
+        why = RULES[self.precision].broken(expected, self(picture), 255)
+        if why is not None:
+            self.close()
+            raise BackendError(f"{self.precision} on {self._device} {why}: too much")
+
+    def _find_dtype(self, precision: str) -> torch.dtype:
+        torch = self._torch
+        kind = self._device.type
+        if precision == "fp32":
+            return torch.float32
+        if precision == "bf16" and kind == "cpu" and _cpu_has_bf16(torch):
+            return torch.bfloat16
+        if precision == "fp16" and kind in ("cuda", "mps"):
+            return torch.float16
+        raise BackendError(f"the torch backend has no {precision} on this {kind}")
 
     def _find_device(self, name: str | None) -> torch.device:
         torch = self._torch
@@ -106,6 +151,24 @@ class TorchBackend(Closing):
         return device
 
 
-def load(model: ModelFiles, *, device: str | None = None, threads: int | None = None) -> TorchBackend:
-    """Open the safetensors file of `model`; see `TorchBackend`."""
-    return TorchBackend(model, device=device, threads=threads)
+def _cpu_has_bf16(torch: Any) -> bool:
+    """Whether the processor multiplies bf16 itself: elsewhere it is emulated, and slower than float32."""
+    try:
+        if platform.machine().lower() in ("x86_64", "amd64"):
+            return bool(torch.cpu._is_avx512_bf16_supported())
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):
+        return False
+
+
+def load(
+    model: ModelFiles,
+    *,
+    precision: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+) -> TorchBackend:
+    """Open the safetensors file of `model`; see `TorchBackend`. None is fp32."""
+    if precision not in (None, "fp32", "bf16", "fp16"):
+        raise BackendError(f"the torch backend has no {precision}")
+    return TorchBackend(model, precision=precision or "fp32", device=device, threads=threads)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from upscale.backends.base import Closing, Luma
-from upscale.backends.luma import Floats, to_codes, to_network
+from upscale.backends.luma import crop_codes, fill_codes, fill_floats, padded_size, to_codes
 from upscale.backends.tflite_blend import blend_tflite
 from upscale.backends.threads import plan_threads
 from upscale.errors import BackendError, ModelError
 from upscale.model.blend import blended
+from upscale.model.weights import SUFFIXES
 
 if TYPE_CHECKING:
     from upscale.model.weights import ModelFiles
@@ -38,6 +39,7 @@ class TfliteBackend(Closing):
         *,
         data: bytes | None = None,
         multiple: int | None = None,
+        precision: str = "fp32",
         device: str | None = None,
         threads: int | None = None,
     ) -> None:
@@ -46,6 +48,7 @@ class TfliteBackend(Closing):
         Args:
             data: what to load instead of the file's bytes; errors name `path`.
             multiple: what the network needs both sides to be a multiple of; None finds out.
+            precision: "fp32" or "int8", what the file computes in.
             device: "cpu" or None.
             threads: processor threads in all; None is every core.
 
@@ -58,7 +61,8 @@ class TfliteBackend(Closing):
         self._runtime, version = _runtime()
         plan = plan_threads(threads)
         self.workers = plan.workers
-        self.description = f"{version} cpu, {plan}"
+        self.precision = precision
+        self.description = f"{version} cpu {precision}, {plan}"
         self._threads = plan.per_call
         self._path = path
         try:
@@ -71,20 +75,24 @@ class TfliteBackend(Closing):
         self._idle.append(self._trial(multiple))
         self._multiple = self._idle[0].multiple
 
-    def __call__(self, luma: Luma, max_value: int = 255) -> Luma:
+    def __call__(self, luma: Luma, max_value: int = 255, out: Luma | None = None) -> Luma:
         if self._closed:
             raise BackendError("the backend is closed")
-        floats = to_network(luma, max_value, self._multiple)
+        size = padded_size(luma, self._multiple)
         try:
             interpreter = self._idle.pop()  # atomic
         except IndexError:
             interpreter = self._interpreter()
         try:
-            output = interpreter.run(floats)
+            interpreter.resize(size)
+            interpreter.fill(luma, max_value)
+            interpreter.invoke()
         except (ValueError, RuntimeError) as e:
             raise BackendError(f"LiteRT failed: {_first_line(e)}") from e
-        self._idle.append(interpreter)
-        return to_codes(output, luma, max_value, self.scale)
+        try:
+            return interpreter.result(luma, max_value, self.scale, out)
+        finally:
+            self._idle.append(interpreter)
 
     def close(self) -> None:
         self._closed = True
@@ -103,7 +111,7 @@ class TfliteBackend(Closing):
                 interpreter.multiple = multiple or interpreter.find_multiple()
                 side = -(-_TRIAL // interpreter.multiple) * interpreter.multiple
                 with _quiet():
-                    output = interpreter.run(_ramp(side))
+                    output = interpreter.run(side)
         except (ValueError, RuntimeError, TypeError) as e:
             raise ModelError(f"LiteRT cannot load this model: {_first_line(e)}", path=str(self._path)) from e
         if problem is None and output.shape != (self.scale * side, self.scale * side):
@@ -116,42 +124,68 @@ class TfliteBackend(Closing):
 
 
 class _Interpreter:
-    """One interpreter and the size it is set to. Not for two threads at once."""
+    """One interpreter and the size it is set to. Not for two threads at once.
+
+    Networks take and give float32 in 0…1, or integers that are code values: uint8, or int8 from -128 on.
+    """
 
     def __init__(self, runtime: Any, content: bytes, threads: int) -> None:
         self._interpreter = runtime.Interpreter(model_content=content, num_threads=threads)
-        self._input = self._interpreter.get_input_details()
-        self._output = self._interpreter.get_output_details()[0]["index"]
+        self._inputs = self._interpreter.get_input_details()
+        self._outputs = self._interpreter.get_output_details()
         self._size: tuple[int, int] | None = None
+        self._dtype = np.dtype(self._inputs[0]["dtype"])
+        self._flip = 0x80 if self._dtype == np.int8 else 0
         self.multiple = 1
 
     def problem(self) -> str | None:
         """Why this cannot be a luma network, or None."""
-        if len(self._input) != 1:
-            return f"has {len(self._input)} inputs, not one"
-        details = self._input[0]
-        signature, kind = list(details["shape_signature"]), np.dtype(details["dtype"])
-        if kind != np.float32 or len(signature) != 4 or signature[3] != 1:
-            return f"takes {kind} {signature}, not float32 (N, H, W, 1)"
+        if len(self._inputs) != 1:
+            return f"has {len(self._inputs)} inputs, not one"
+        signature = list(self._inputs[0]["shape_signature"])
+        if self._dtype not in (np.float32, np.int8, np.uint8) or len(signature) != 4 or signature[3] != 1:
+            return f"takes {self._dtype} {signature}, not float32 (N, H, W, 1)"
         if signature[1] != -1 or signature[2] != -1:
             return f"has the fixed size {signature[2]}×{signature[1]}"
+        if self._dtype != np.float32 and not all(map(self._holds_codes, (self._inputs[0], self._outputs[0]))):
+            return f"takes or gives {self._dtype} that are not code values"
         return None
 
-    def run(self, floats: Floats) -> Floats:
-        """(H, W) → a new (2H, 2W), both float32 in 0…1."""
-        index = self._input[0]["index"]
-        if self._size != floats.shape:
+    def resize(self, size: tuple[int, int]) -> None:
+        """Prepare for pictures of (height, width)."""
+        if self._size != size:
             self._size = None
-            self._interpreter.resize_tensor_input(index, [1, *floats.shape, 1])
+            self._interpreter.resize_tensor_input(self._inputs[0]["index"], [1, *size, 1])
             self._interpreter.allocate_tensors()
-            self._size = (floats.shape[0], floats.shape[1])
-        self._interpreter.set_tensor(index, floats[None, :, :, None])
+            self._size = size
+
+    def fill(self, luma: Luma, max_value: int) -> None:
+        """Write a picture, padded to the size that is set."""
+        view = self._view(self._inputs[0])[0, :, :, 0]
+        if self._dtype == np.float32:
+            fill_floats(luma, max_value, view)
+        else:
+            fill_codes(luma, max_value, view.view(np.uint8), self._flip)
+
+    def invoke(self) -> None:
         self._interpreter.invoke()
-        output = self._interpreter.get_tensor(self._output)
-        if output.ndim != 4 or output.shape[0] != 1 or output.shape[3] != 1 or output.dtype != np.float32:
-            raise ValueError(f"the output is {output.dtype} {output.shape}, not float32 (1, 2H, 2W, 1)")
-        picture: Floats = output[0, :, :, 0]
-        return picture
+
+    def result(self, luma: Luma, max_value: int, scale: int, out: Luma | None) -> Luma:
+        """The code values that came out, copied from the interpreter's memory; see `to_codes`."""
+        view = self._picture()
+        assert self._size is not None
+        if view.shape != (scale * self._size[0], scale * self._size[1]):
+            raise BackendError(f"the network made {view.shape} of {self._size}")
+        if self._dtype == np.float32:
+            return to_codes(view, luma, max_value, scale, out)
+        return crop_codes(view.view(np.uint8), luma, scale, out, self._flip)
+
+    def run(self, side: int) -> Any:
+        """(2·side, 2·side) that the network makes of a ramp, of its own type; a copy."""
+        self.resize((side, side))
+        self.fill(np.linspace(0, 255, side * side).reshape(side, side).astype(np.uint8), 255)
+        self.invoke()
+        return self._picture().copy()
 
     def find_multiple(self) -> int:
         """The smallest step of sizes that a foreign network accepts."""
@@ -159,27 +193,58 @@ class _Interpreter:
             side = _TRIAL + multiple
             try:
                 with _quiet():
-                    if self.run(_ramp(side)).shape == (2 * side, 2 * side):
+                    if self.run(side).shape == (2 * side, 2 * side):
                         return multiple
             except (ValueError, RuntimeError):
                 continue
         return 8
 
+    def _picture(self) -> Any:
+        """(2H, 2W): the output in the interpreter's own memory, which must be let go before it runs again."""
+        output = self._view(self._outputs[0])
+        if output.ndim != 4 or output.shape[0] != 1 or output.shape[3] != 1 or output.dtype != self._dtype:
+            raise ValueError(f"the output is {output.dtype} {output.shape}, not {self._dtype} (1, 2H, 2W, 1)")
+        return output[0, :, :, 0]
 
-def load(model: ModelFiles, *, device: str | None = None, threads: int | None = None) -> TfliteBackend:
-    """Open the TFLite file of `model`: fp32, or what kind the user's own file is.
+    def _view(self, details: dict[str, Any]) -> Any:
+        return self._interpreter.tensor(details["index"])()
+
+    def _holds_codes(self, details: dict[str, Any]) -> bool:
+        """Whether a tensor's real values are code values / 255."""
+        scale, zero = details["quantization"]
+        return abs(scale * 255 - 1) < 1e-3 and zero == (-128 if self._flip else 0)
+
+
+def load(
+    model: ModelFiles,
+    *,
+    precision: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+) -> TfliteBackend:
+    """Open a TFLite file of `model`.
+
+    Args:
+        precision: None is fp32, or int8 if that is the only file.
 
     Raises:
-        BackendError: LiteRT is not installed, or `device` is not the CPU.
+        BackendError: LiteRT is not installed, `device` is not the CPU, or no such precision.
         UsageError: the partner that it is to be blended with is another network.
-        ModelError: the model has no TFLite file, or a damaged one.
+        ModelError: the model has no TFLite file of this precision, or a damaged one.
     """
-    path = model.tflite or model.tflite_int8
+    if precision is None:
+        precision = "int8" if model.tflite is None and model.tflite_int8 is not None else "fp32"
+    if precision not in ("fp32", "int8"):
+        raise BackendError(f"the tflite backend has no {precision}")
+    kind = "tflite_int8" if precision == "int8" else "tflite"
+    path = model.path(kind)
     if path is None:
-        raise ModelError("the tflite backend needs a .tflite file", path=model.name)
+        raise ModelError(f"the tflite backend needs a {SUFFIXES[kind]} file", path=model.name)
     multiple = model.config.unshuffle if model.config else None
-    data = blended(model, "tflite" if model.tflite else "tflite_int8", blend_tflite)
-    return TfliteBackend(path, data=data, multiple=multiple, device=device, threads=threads)
+    data = blended(model, kind, blend_tflite)
+    return TfliteBackend(
+        path, data=data, multiple=multiple, precision=precision, device=device, threads=threads
+    )
 
 
 def _runtime() -> tuple[Any, str]:
@@ -195,10 +260,6 @@ def _runtime() -> tuple[Any, str]:
         except ImportError:  # PackageNotFoundError is one
             continue
     raise BackendError(_MISSING)
-
-
-def _ramp(side: int) -> Floats:
-    return np.linspace(0, 1, side * side, dtype=np.float32).reshape(side, side)
 
 
 @contextlib.contextmanager

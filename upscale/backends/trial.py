@@ -1,4 +1,4 @@
-"""Races backends against each other in a process of their own.
+"""Races variants of a network against each other in a process of their own.
 
 There a runtime may crash (a wheel for another processor), and what it loads goes away with it:
 PyTorch alone would double the memory of the job that only wants to know whether to use it.
@@ -14,40 +14,52 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from upscale import backends
+from upscale.backends.probe import RULES, probe
 from upscale.backends.threads import plan_threads
+from upscale.backends.variants import FILES, Variant, parse
 from upscale.errors import UpscaleError
 from upscale.model.config import GeneratorConfig
 from upscale.model.weights import KINDS, ModelFiles
 
 if TYPE_CHECKING:
-    from upscale.backends.base import Backend
+    from upscale.backends.base import Backend, Luma
 
 #: Seconds of computing after which no further round begins.
-_TRIAL_SECONDS = 0.3
+_TRIAL_SECONDS = 0.4
 _MAX_ROUNDS = 8
 #: The whole process, with a slow disk's time to import PyTorch.
 _TIMEOUT = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a trial found; names are those of `Variant`.
+
+    Attributes:
+        times: milliseconds per frame of each variant that works and is exact enough.
+        refused: in which way each other variant that works differs too much from fp32.
+    """
+
+    times: dict[str, float] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
 def measure_apart(
-    model: ModelFiles,
-    candidates: Sequence[str],
-    size: tuple[int, int],
-    device: str | None,
-    threads: int | None,
-) -> dict[str, float]:
+    model: ModelFiles, candidates: Sequence[Variant], size: tuple[int, int], bits: int, threads: int | None
+) -> Outcome:
     """`measure` in a process of its own; empty if that process fails."""
+    partner = model.partner
     task = {
-        "model": {"name": model.name, "config": asdict(model.config) if model.config else None},
-        "paths": {kind: str(path.resolve()) for kind in KINDS if (path := model.path(kind))},
-        "race": {"candidates": list(candidates), "size": size, "device": device, "threads": threads},
+        "model": _described(model),
+        "partner": None if partner is None else _described(partner),
+        "race": {"candidates": [str(v) for v in candidates], "size": size, "bits": bits, "threads": threads},
     }
     # -P and this path make the child import this very package, and nothing from the current folder.
     paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
@@ -62,66 +74,119 @@ def measure_apart(
             env=environment,
             check=True,
         )
-        times = json.loads(done.stdout.splitlines()[-1])
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return {}
-    return {str(name): float(ms) for name, ms in times.items()}
+        found = json.loads(done.stdout.splitlines()[-1])
+        times = {str(name): float(ms) for name, ms in found["times"].items()}
+        return Outcome(times, {str(name): str(why) for name, why in found["refused"].items()})
+    except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError, AttributeError):
+        return Outcome()
 
 
 def measure(
-    model: ModelFiles,
-    candidates: Sequence[str],
-    size: tuple[int, int],
-    device: str | None,
-    threads: int | None,
-) -> dict[str, float]:
-    """Milliseconds per frame of each candidate that works, with all cores busy.
+    model: ModelFiles, candidates: Sequence[Variant], size: tuple[int, int], bits: int, threads: int | None
+) -> Outcome:
+    """Run each candidate with all cores busy, and those devices that onnxruntime has besides.
 
     Args:
         size: (height, width) of the frames.
+        bits: of their samples.
     """
-    frame = np.random.default_rng(0).integers(16, 236, size, dtype=np.uint8)
+    picture, most = probe(bits), (1 << bits) - 1
+    repeats = -(-size[0] // picture.shape[0]), -(-size[1] // picture.shape[1])
+    frame: Any = np.tile(picture, repeats)[: size[0], : size[1]]
     workers = plan_threads(threads).workers
+    refused: dict[str, str] = {}
     working: dict[str, Backend] = {}
+    expected = _exact(model, picture, most, threads)
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(workers) as pool:
-        for name in candidates:
+        for variant in _with_devices(candidates):
             with contextlib.suppress(UpscaleError):
-                backend = backends.load(name, model, device=device, threads=threads)
+                backend = _load(variant, model, threads)
                 stack.callback(backend.close)
-                _round(backend, frame, pool, workers)  # allocates, chooses kernels
-                working[name] = backend
-        return _race(working, frame, pool, workers)
+                got = backend(picture, most)
+                if expected is not None and (why := RULES[variant.precision].broken(expected, got, most)):
+                    refused[str(variant)] = why
+                    continue
+                _round(backend, frame, most, pool, workers)  # allocates, chooses kernels
+                working[str(variant)] = backend
+        return Outcome(_race(working, frame, most, pool, workers), refused)
+
+
+def _exact(model: ModelFiles, picture: Luma, most: int, threads: int | None) -> Luma | None:
+    """What the model makes of the picture in fp32; None if it has no such file that runs here."""
+    for (name, precision), kind in FILES.items():
+        if precision == "fp32" and model.path(kind) is not None:
+            variant = Variant(name, precision, "cpu")
+            with contextlib.suppress(UpscaleError), _load(variant, model, threads) as backend:
+                return backend(picture, most)
+    return None
+
+
+def _load(variant: Variant, model: ModelFiles, threads: int | None) -> Backend:
+    return backends.load(
+        variant.backend, model, precision=variant.precision, device=variant.device, threads=threads
+    )
+
+
+def _with_devices(candidates: Sequence[Variant]) -> list[Variant]:
+    """The candidates, and those of onnxruntime on every other device that this build of it has."""
+    from upscale.backends.onnx_devices import others
+
+    more = [
+        Variant(v.backend, precision, device)
+        for v in candidates
+        if v.backend == "onnx" and v.device is None
+        for device, precision in others(v.precision)
+    ]
+    return [*candidates, *more]
 
 
 def _race(
-    working: Mapping[str, Backend], frame: np.ndarray, pool: ThreadPoolExecutor, workers: int
+    working: Mapping[str, Backend], frame: Luma, most: int, pool: ThreadPoolExecutor, workers: int
 ) -> dict[str, float]:
     """Milliseconds per frame: the best of rounds in turn, so that other load hits all alike."""
     times = dict.fromkeys(working, float("inf"))
     begun = time.perf_counter()
     for _ in range(_MAX_ROUNDS):
         for name, backend in working.items():
-            times[name] = min(times[name], 1000 * _round(backend, frame, pool, workers) / workers)
+            seconds = _round(backend, frame, most, pool, workers)
+            times[name] = min(times[name], 1000 * seconds / workers)
         if time.perf_counter() - begun > _TRIAL_SECONDS:
             break
     return times
 
 
-def _round(backend: Backend, frame: np.ndarray, pool: ThreadPoolExecutor, workers: int) -> float:
+def _round(backend: Backend, frame: Luma, most: int, pool: ThreadPoolExecutor, workers: int) -> float:
     """Seconds for `workers` frames in flight at once."""
     before = time.perf_counter()
-    list(pool.map(lambda _: backend(frame), range(workers)))
+    list(pool.map(lambda _: backend(frame, most), range(workers)))
     return time.perf_counter() - before
 
 
+def _described(model: ModelFiles) -> dict[str, Any]:
+    """A model as JSON."""
+    paths = {kind: str(path.resolve()) for kind in KINDS if (path := model.path(kind))}
+    config = asdict(model.config) if model.config else None
+    return {"name": model.name, "config": config, "strength": model.strength, "paths": paths}
+
+
+def _model(described: dict[str, Any], partner: ModelFiles | None) -> ModelFiles:
+    """The model that `_described` made this of."""
+    config, strength = described["config"], described["strength"]
+    paths: dict[str, Any] = {kind: Path(path) for kind, path in described["paths"].items()}
+    shape = GeneratorConfig(**config) if config else None
+    return ModelFiles(described["name"], shape, strength=strength, partner=partner, **paths)
+
+
 def _main() -> None:
-    """Read a task of `measure_apart` from stdin, write the times to stdout."""
+    """Read a task of `measure_apart` from stdin, write the outcome to stdout."""
     task: dict[str, Any] = json.load(sys.stdin)
-    config, race = task["model"]["config"], task["race"]
-    paths: dict[str, Any] = {kind: Path(path) for kind, path in task["paths"].items()}
-    model = ModelFiles(task["model"]["name"], GeneratorConfig(**config) if config else None, **paths)
-    times = measure(model, race["candidates"], tuple(race["size"]), race["device"], race["threads"])
-    sys.stdout.write("\n" + json.dumps(times) + "\n")
+    race = task["race"]
+    partner = _model(task["partner"], None) if task["partner"] else None
+    candidates = [parse(name) for name in race["candidates"]]
+    size = race["size"][0], race["size"][1]
+    model = _model(task["model"], partner)
+    outcome = measure(model, candidates, size, race["bits"], race["threads"])
+    sys.stdout.write("\n" + json.dumps(asdict(outcome)) + "\n")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ class BenchConfig:
     Attributes:
         backends: names, or empty for all that are installed.
         models: names or files, or empty for the default one.
+        precision: of the network, "auto" for the fastest of each backend.
         threads: of the network, or empty for one and all cores.
         frames: length of the clip.
         runs: counted repetitions; figures are their medians.
@@ -37,6 +38,7 @@ class BenchConfig:
 
     backends: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    precision: str = "auto"
     threads: tuple[int, ...] = ()
     frames: int = 120
     runs: int = 3
@@ -48,6 +50,7 @@ class Row:
 
     Attributes:
         backend, model, threads: the network's; "swscale", the baseline's name and 0 for the baseline.
+        precision: that the network computed in.
         source, size: (width, height) in and out.
         decode_fps, network_fps, encode_fps: each stage alone; the network on all its threads.
         network_ms: one frame on its own, no other in flight.
@@ -63,6 +66,7 @@ class Row:
     threads: int
     source: tuple[int, int]
     size: tuple[int, int]
+    precision: str | None = None
     decode_fps: float | None = None
     network_fps: float | None = None
     network_ms: float | None = None
@@ -107,15 +111,18 @@ def _rows(config: BenchConfig, folder: Path) -> Iterator[Row]:
         for backend, model, threads in _combinations(config):
             fixed = {"backend": backend, "threads": threads, **shared}
             try:
-                network, one = _stage("network", str(clip), model, backend, threads, config.runs)
-                named = ["--backend", backend, "--threads", str(threads)]
+                network, one, precision = _stage(
+                    "network", str(clip), model, backend, config.precision, threads, config.runs
+                )
+                named = ["--backend", backend, "--precision", precision, "--threads", str(threads)]
                 named += ["--model", model] if model is not None else []
                 whole = _pipeline(clip, named, config.runs, config.frames)
             except UpscaleError as error:
                 yield Row(error=str(error), model=model or "default", **fixed)
                 continue
             ratio = base["pipeline_fps"] / whole["pipeline_fps"]
-            yield Row(network_fps=network, network_ms=one, times_baseline=ratio, **fixed, **whole)
+            measured = {"network_fps": network, "network_ms": one, "precision": precision}
+            yield Row(times_baseline=ratio, **measured, **fixed, **whole)
 
 
 def _combinations(config: BenchConfig) -> Iterator[tuple[str, str | None, int]]:

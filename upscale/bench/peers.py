@@ -1,103 +1,233 @@
-"""Other networks as ONNX files, timed beside ours in one run."""
+"""Public networks as ONNX files beside ours in one run: time, and on a clip with a known truth quality."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, replace
+from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from upscale.backends.onnx_file import read_onnx
 from upscale.backends.threads import cores
-from upscale.errors import BackendError, ModelError, UsageError
-from upscale.model.weights import find_model
+from upscale.bench import content, machine
+from upscale.errors import BackendError
+from upscale.model.weights import bundled, find_model
+
+if TYPE_CHECKING:
+    import av
+
+    from upscale.backends.base import Backend
+    from upscale.backends.variants import Variant
+    from upscale.model.weights import ModelFiles
 
 _WARM_UP = 2
+#: Frames of the clip that are upscaled in turn, so that no network sees one picture only.
+_PICTURES = 4
+#: Quality of libx264 that the halved clip is compressed with.
+CRF = 23
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PeerTime:
-    """Median time of one network alone, in onnxruntime on the CPU, all cores on one frame.
+class PeerConfig:
+    """What to compare.
 
     Attributes:
-        milliseconds: per frame.
-        times_ours: over the first network's, which is ours: the median of the rounds' ratios.
+        folder: of the public networks, ``*.onnx``.
+        models: ours, names or files; empty for all bundled ones.
+        backend, precision: of ours. Where both are "auto": onnxruntime in fp32, as the others run, and int8
+            in every backend that has it.
+        clip: a sharp original, which is halved and compressed; without it there are no figures of quality.
+        frames: of the clip, from its beginning.
+        rounds: counted turns of every network.
+        size: (width, height) of the input where there is no clip.
+    """
+
+    folder: Path
+    models: tuple[str, ...] = ()
+    backend: str = "auto"
+    precision: str = "auto"
+    clip: Path | None = None
+    frames: int = 60
+    rounds: int = 15
+    size: tuple[int, int] = (640, 360)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerRow:
+    """Figures of one network, with as many frames in flight as there are cores, one thread each.
+
+    Attributes:
+        runtime: and precision; "swscale" for lanczos.
+        milliseconds: of wall-clock time per frame, the median of the rounds. Ours take and give code values,
+            the others floats: what they need besides, and colour, is not counted.
+        cpu_seconds: of the process per frame, median.
+        times_ours: wall-clock time over that of the first network, which is ours: the median of the rounds'
+            ratios.
+        psnr, ssim, lpips: against the original, see `upscale.compare.measures.Score`; None if not measured.
     """
 
     name: str
+    runtime: str
     milliseconds: float
+    cpu_seconds: float
     times_ours: float
+    psnr: float | None = None
+    ssim: float | None = None
+    lpips: float | None = None
 
 
-def time_peers(
-    folder: Path, *, model: str | None = None, size: tuple[int, int] = (640, 360), rounds: int = 15
-) -> list[PeerTime]:
-    """Time our network and every ``*.onnx`` in `folder`, one frame each in turn, round after round.
+@dataclass(frozen=True, slots=True)
+class _Contender:
+    """Attributes:
+    upscale: (H, W) luma and its largest code value → (2H, 2W); a `Peer` of RGB also makes colour.
+    run, inputs: what is timed, and what it is given in turn.
+    """
+
+    name: str
+    runtime: str
+    upscale: Any
+    run: Callable[[Any], Any]
+    inputs: Sequence[Any]
+
+
+def compare_peers(
+    config: PeerConfig,
+    measures: Sequence[str] = (),
+    on_turn: Callable[[str], None] = lambda what: None,
+) -> dict[str, Any]:
+    """Time every network in turn, round after round; then measure how near they come to the clip.
 
     Args:
-        model: ours, as `find_model` takes it.
-        size: (width, height) of the input; a network that takes three channels gets luma thrice.
+        measures: of `upscale.compare.measures.MEASURES`, taken where there is a clip.
+        on_turn: told what runs now.
+
+    Returns:
+        Plain JSON: ``machine``, ``config`` and ``rows``, ours first.
 
     Raises:
         UsageError: no such files.
-        ModelError: a file is damaged or takes no picture.
+        ModelError: a file is damaged, or no ×2 network of luma or RGB.
+        MediaError: the clip is no video.
     """
-    ours = find_model(model)
-    if ours.onnx is None:
-        raise UsageError("has no ONNX file to compare", path=ours.name)
-    files = sorted(folder.glob("*.onnx"))
-    if not files:
-        raise UsageError("no *.onnx files", path=str(folder))
-    networks = {ours.name: _runner(ours.onnx, size)} | {f.stem: _runner(f, size) for f in files}
-    times: dict[str, list[float]] = {name: [] for name in networks}
-    for _ in range(rounds + _WARM_UP):
-        for name, run in networks.items():
-            before = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - before)
-    first = times[ours.name][_WARM_UP:]
+    with ExitStack() as stack:
+        pictures = _pictures(config)
+        contenders = _contenders(config, pictures, stack)
+        on_turn("times")
+        rows = _timed(contenders, config.rounds)
+        if config.clip is not None and measures:
+            rows = _scored(config, config.clip, contenders, rows, measures, on_turn)
+    plain = asdict(config) | {"folder": str(config.folder), "clip": str(config.clip) if config.clip else None}
+    return {
+        "event": "peers",
+        "machine": machine.describe(),
+        "config": plain | {"crf": CRF},
+        "rows": [asdict(row) for row in rows],
+    }
+
+
+def _pictures(config: PeerConfig) -> list[av.VideoFrame]:
+    """Small frames, yuv420p: the clip's, or of the bench's own content."""
+    if config.clip is None:
+        return list(content.pictures(*config.size, _PICTURES))
+    from upscale.score import low_frames
+
+    frames = low_frames(config.clip, crf=CRF, frames=config.frames)
+    return frames[:: max(1, len(frames) // _PICTURES)][:_PICTURES]
+
+
+def _contenders(config: PeerConfig, pictures: list[av.VideoFrame], stack: ExitStack) -> list[_Contender]:
+    from upscale.compare.methods import load_peers
+    from upscale.planes import plane_view
+    from upscale.score import lanczos
+
+    lumas = [plane_view(frame, 0) for frame in pictures]
+    peers = load_peers(config.folder, threads=1)
+    found = [_Contender(*title, backend, backend, lumas) for title, backend in _ours(config, stack)]
+    if not found:
+        raise BackendError("none of our networks can run here as asked")
+    found.append(_Contender("lanczos", "swscale", lanczos, lanczos, lumas))
+    for name, peer in peers.items():
+        inputs = [peer.planes(frame, tagged=False) for frame in pictures]
+        found.append(_Contender(name, "onnx fp32", peer, peer.network, inputs))
+    return found
+
+
+def _ours(config: PeerConfig, stack: ExitStack) -> Iterator[tuple[tuple[str, str], Backend]]:
+    """((model, runtime and precision), backend) of each of ours that this machine can run."""
+    from upscale.backends import load
+
+    for name in config.models or tuple(bundled()):
+        model = find_model(name)
+        for variant in _variants(config, model):
+            # Installed is not enough: the hardware may lack the precision.
+            with suppress(BackendError):
+                opened = load(variant.backend, model, precision=variant.precision, threads=cores())
+                yield (model.name, str(variant)), stack.enter_context(opened)
+
+
+def _variants(config: PeerConfig, model: ModelFiles) -> list[Variant]:
+    from upscale.backends import available
+    from upscale.backends.variants import candidates
+
+    found = candidates(model, available(), backend=config.backend, precision=config.precision)
+    if config.backend == config.precision == "auto":
+        found = [v for v in found if (v.backend, v.precision) == ("onnx", "fp32") or v.precision == "int8"]
+    return found
+
+
+def _timed(contenders: Sequence[_Contender], rounds: int) -> list[PeerRow]:
+    workers = cores()
+    frames = max(_PICTURES, 2 * workers)
+    taken: list[list[tuple[float, float]]] = [[] for _ in contenders]
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in range(_WARM_UP + rounds):
+            for contender, times in zip(contenders, taken, strict=True):
+                wall, cpu = time.perf_counter(), time.process_time()
+                list(pool.map(contender.run, islice(cycle(contender.inputs), frames)))
+                wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+                times.append((wall / frames, cpu / frames))
+    first = taken[0][_WARM_UP:]
     rows = []
-    for name, taken in times.items():
-        counted = taken[_WARM_UP:]
-        ratio = statistics.median(t / o for t, o in zip(counted, first, strict=True))
-        rows.append(PeerTime(name=name, milliseconds=1000 * statistics.median(counted), times_ours=ratio))
+    for contender, times in zip(contenders, taken, strict=True):
+        counted = times[_WARM_UP:]
+        ratio = statistics.median(t[0] / o[0] for t, o in zip(counted, first, strict=True))
+        rows.append(
+            PeerRow(
+                name=contender.name,
+                runtime=contender.runtime,
+                milliseconds=1000 * statistics.median(t[0] for t in counted),
+                cpu_seconds=statistics.median(t[1] for t in counted),
+                times_ours=ratio,
+            )
+        )
     return rows
 
 
-def _runner(path: Path, size: tuple[int, int]) -> Callable[[], Any]:
-    import numpy as np
+def _scored(
+    config: PeerConfig,
+    clip: Path,
+    contenders: Sequence[_Contender],
+    rows: Sequence[PeerRow],
+    measures: Sequence[str],
+    on_turn: Callable[[str], None],
+) -> list[PeerRow]:
+    from upscale.compare.measures import Meter
+    from upscale.score import score_clip_at
 
-    session, entry, channels = open_network(path)
-    # Noise, not zeros: constant input can be faster than any picture.
-    rng = np.random.default_rng(0)
-    picture = np.repeat(rng.random((1, 1, size[1], size[0]), np.float32), channels, axis=1)
-    return lambda: session.run(None, {entry: picture})
-
-
-def open_network(path: Path) -> tuple[Any, str, int]:
-    """A public network: its onnxruntime session, the name of its input, and the input's channels.
-
-    Raises:
-        BackendError: onnxruntime is not installed.
-        ModelError: not an ONNX network, or not safe to open.
-    """
-    try:
-        import onnxruntime
-    except ImportError as e:
-        raise BackendError("onnxruntime is not installed") from e
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = cores()
-    # A session's threads go on spinning after its turn, and would take the cores from the next one.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 4
-    content = read_onnx(path)
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as e:  # onnxruntime's exceptions have no common class
-        raise ModelError("not an ONNX network that onnxruntime can load", path=str(path)) from e
-    (entry, *_) = session.get_inputs()
-    channels = entry.shape[1] if len(entry.shape) == 4 and isinstance(entry.shape[1], int) else 1
-    return session, entry.name, channels
+    upscalers = {f"{c.name} ({c.runtime})": c.upscale for c in contenders}
+    scores = score_clip_at(
+        clip,
+        upscalers,
+        crfs=(CRF,),
+        frames=config.frames,
+        meter=Meter(measures),
+        on_turn=lambda _clip, _crf, name: on_turn(name),
+    )[CRF]
+    return [
+        replace(row, psnr=s.psnr, ssim=s.ssim, lpips=s.lpips)
+        for row, s in zip(rows, scores.values(), strict=True)
+    ]

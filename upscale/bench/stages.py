@@ -67,10 +67,11 @@ def encode_fps(clip: str, size: tuple[int, int], runs: int) -> float:
 
 
 def network_fps(
-    clip: str, model_name: str | None, backend_name: str, threads: int, runs: int
-) -> tuple[float, float]:
-    """Frames per second with all threads busy, and milliseconds for one frame on its own; medians."""
-    from upscale.backends import load
+    clip: str, model_name: str | None, backend_name: str, precision: str, threads: int, runs: int
+) -> tuple[float, float, str]:
+    """Frames per second with all threads busy, milliseconds for one frame on its own (both medians), and the
+    precision that was chosen."""
+    from upscale.backends import choose, load
     from upscale.backends.threads import plan_threads
     from upscale.media.source import Source
     from upscale.model.weights import find_model
@@ -80,8 +81,10 @@ def network_fps(
         frame = next(item for item in source if isinstance(item, VideoFrame))
     luma = plane_view(frame, 0)
     workers = plan_threads(threads).workers
+    model = find_model(model_name)
+    found, _ = choose(model, *luma.shape, backend=backend_name, precision=precision, threads=threads)
     with (
-        load(backend_name, find_model(model_name), threads=threads) as backend,
+        load(backend_name, model, precision=found.precision, device=found.device, threads=threads) as backend,
         ThreadPoolExecutor(workers) as pool,
     ):
 
@@ -96,7 +99,7 @@ def network_fps(
             return 1000 * (time.perf_counter() - begun)
 
         list(pool.map(lambda _: backend(luma), range(_WARM_UP)))
-        return _median(many, runs), _median(one, 5 * runs)
+        return _median(many, runs), _median(one, 5 * runs), backend.precision
 
 
 def _median(once: Callable[[], float], runs: int) -> float:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from upscale.cli.run import encoding_options, make_options, network_options, size_options
 from upscale.cli.text import bytes_text, say, table
+from upscale.errors import UsageError
 from upscale.timecode import format_time
 
 if TYPE_CHECKING:
@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("file", required=False)
-@click.option("--frames", type=click.IntRange(30), help="Length of the clip that is measured on [120].")
-@click.option("--runs", type=click.IntRange(1), help="Counted repetitions, figures are medians [3].")
-@click.option("--peers", metavar="DIR", help="Time the ONNX networks of DIR beside ours instead.")
+@click.option("--frames", type=click.IntRange(30),
+              help="Length of the clip that is measured on [120; --clip: 60].")  # fmt: skip
+@click.option("--runs", type=click.IntRange(1),
+              help="Counted repetitions, figures are medians [3; --peers: 15].")  # fmt: skip
+@click.option("--peers", metavar="DIR", help="Compare the ONNX networks of DIR with ours instead.")
+@click.option("--clip", metavar="FILE",
+              help="With --peers: a sharp clip, to be halved, compressed (CRF 23) and upscaled.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object as the last line.")
 @size_options
 @encoding_options
@@ -32,6 +36,7 @@ def bench(
     frames: int | None,
     runs: int | None,
     peers: str | None,
+    clip: str | None,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -39,18 +44,22 @@ def bench(
 
     Without FILE every installed backend runs on the same synthetic clips, 640x360 to 1280x720 and
     480x360 to 960x720, with one thread and with all, against swscale in the same run. --backend,
-    --model and --threads narrow that down. With FILE a few seconds of the real job are run.
+    --precision, --model and --threads narrow that down. With FILE a few seconds of the real job are run.
     """
     if file is not None:
         _predict(file, given, as_json)
         return
     if peers is not None:
-        _peers(peers, given["model"], as_json)
+        from upscale.cli.peers import peers_report
+
+        peers_report(peers, clip, frames, runs, given, as_json)
         return
+    if clip is not None:
+        raise UsageError("--clip goes with --peers")
     from upscale.bench.measure import BenchConfig
     from upscale.bench.measure import bench as measure
 
-    chosen: dict[str, Any] = {"frames": frames, "runs": runs}
+    chosen: dict[str, Any] = {"frames": frames, "runs": runs, "precision": given["precision"]}
     for plural, one in (("backends", "backend"), ("models", "model"), ("threads", "threads")):
         if given[one] not in (None, "auto"):
             chosen[plural] = (given[one],)
@@ -60,16 +69,6 @@ def bench(
     print(bench_table(report["rows"]))
     if as_json:
         print(json.dumps(report))
-
-
-def _peers(folder: str, model: str | None, as_json: bool) -> None:
-    from upscale.bench.peers import time_peers
-
-    rows = time_peers(Path(folder), model=model)
-    lines = [[r.name, f"{r.milliseconds:.1f}", f"{r.times_ours:.2f}"] for r in rows]
-    print(table(lines, ["network alone, 640x360 to 1280x720", "ms/frame", "x our time"]))
-    if as_json:
-        print(json.dumps([asdict(r) for r in rows]))
 
 
 def _progress(row: Row) -> None:
@@ -89,7 +88,7 @@ def bench_table(rows: list[dict[str, Any]]) -> str:
         lines.append(
             [
                 sizes,
-                r["backend"],
+                " ".join(filter(None, (r["backend"], r["precision"]))),
                 r["model"],
                 str(r["threads"] or "all"),
                 number(r["decode_fps"], ".0f"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,12 @@ from upscale.options import Options
 if TYPE_CHECKING:
     from upscale.media.plan import Plan
     from upscale.media.probe import MediaInfo
+    from upscale.model.config import GeneratorConfig
     from upscale.model.weights import ModelFiles
 
 _WEIGHTS = {".safetensors", ".onnx", ".tflite"}
+#: Height and width of the input that costs are counted for.
+_COUNTED = (360, 640)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -70,6 +74,8 @@ def _model(name: str) -> tuple[dict[str, Any], str]:
             "macs_per_720p_frame": frame,
             "receptive_field": costs.receptive_field,
         }
+        moved, moved_lines = _moved(model.config)
+        facts |= moved
         c = model.config
         lines += [
             f"  factor            x{c.scale} on luma",
@@ -78,12 +84,36 @@ def _model(name: str) -> tuple[dict[str, Any], str]:
             f"  MACs              {costs.macs_per_output_pixel:,.0f} per output pixel, "
             f"{frame / 1e9:.2f} G per 1280x720 frame",
             f"  receptive field   {costs.receptive_field}x{costs.receptive_field} input pixels",
+            *moved_lines,
         ]
     if model.fidelity is not None:
         lines.append(f"  strength          0 ({clean(model.fidelity)}) to 1 (this one, the default)")
     facts["files"] = {kind: {"path": path, "bytes": os.path.getsize(path)} for kind, path in files.items()}
     lines += _file_lines(model, files)
     return facts, "\n".join(lines)
+
+
+def _moved(config: GeneratorConfig) -> tuple[dict[str, Any], list[str]]:
+    """Bytes per frame, and what the counts allow on small boards."""
+    from upscale.model.boards import EFFICIENCY, estimates
+    from upscale.model.complexity import ELEMENT_BYTES, frame_bytes, layer_costs
+
+    height, width = _COUNTED
+    total = {p: frame_bytes(config, height, width, p) for p in ELEMENT_BYTES}
+    found = estimates(config, height, width)
+    facts = {
+        "counted_size": [width, height],
+        "bytes_per_frame": total,
+        "layers": {p: [asdict(c) for c in layer_costs(config, height, width, p)] for p in ELEMENT_BYTES},
+        "estimates": {"efficiency": EFFICIENCY, "boards": [asdict(e) for e in found]},
+    }
+    scaled = f"{config.scale * width}x{config.scale * height}"
+    moved = ", ".join(f"{bytes_text(count)} in {p}" for p, count in total.items())
+    lines = [f"  bytes moved       {moved} per frame of {scaled}"]
+    for board in dict.fromkeys(e.board for e in found):
+        speeds = ", ".join(f"{e.fps:.0f} frames/s in {e.precision}" for e in found if e.board == board)
+        lines.append(f"  estimate          {board}: {speeds}, the network alone, counted and not measured")
+    return facts, lines
 
 
 def _file_lines(model: ModelFiles, files: dict[str, str]) -> list[str]:

@@ -83,8 +83,8 @@ def _report(error: BaseException, *, verbose: bool) -> int:
     """Say what happened on one line of stderr; returns the exit code."""
     match error:
         case Stopped():
-            kept = getattr(error, "__notes__", [])
-            say(f"stopped; {kept[0] if kept else 'unfinished files were removed'}")
+            notes = getattr(error, "__notes__", ["unfinished files were removed"])
+            say(f"stopped; {notes[0]}")
             return 128 + error.number
         case UpscaleError():
             say(str(error), error.path)

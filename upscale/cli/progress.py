@@ -84,6 +84,8 @@ class _Lines:
         match event:
             case Failed():
                 say(event.message, event.input)
+            case Result() if self._quiet and event.damaged:  # exit code 3 needs its reason
+                say(f"the input is damaged: {', '.join(event.damage)}", event.input)
             case _ if self._quiet:
                 return
             case BatchStart():
@@ -207,7 +209,8 @@ def progress_text(event: Progress) -> str:
     if event.passed:
         return f"{frames} frames; {event.passed} of the finished ones read again"
     left = f", {format_time(event.eta)} left" if event.eta is not None else ""
-    return f"{frames} frames, {event.fps:.1f} fps, {event.speed:.2f}x real time{left}"
+    dropped = f", {event.dropped} dropped" if event.dropped else ""
+    return f"{frames} frames, {event.fps:.1f} fps, {event.speed:.2f}x real time{left}{dropped}"
 
 
 def result_text(event: Result) -> str:
@@ -222,9 +225,10 @@ def result_text(event: Result) -> str:
 
 
 def busy_text(event: Result) -> str:
-    """Where the time went; the stages overlap."""
+    """Where the time went (the stages overlap), and what needed none."""
     busy = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in event.busy.items())
-    return f"{event.seconds:.1f} s in all; at work: {busy}"
+    reused = f"; {event.reused:.0%} of the picture repeated" if event.reused else ""
+    return f"{event.seconds:.1f} s in all; at work: {busy}{reused}"
 
 
 def summary_text(event: BatchResult) -> str:

@@ -11,6 +11,7 @@ import click
 
 from upscale.cli.text import say
 from upscale.errors import UpscaleError, UsageError
+from upscale.media.address import is_live
 from upscale.options import RESAMPLERS, TARGETS, Options
 from upscale.timecode import parse_time
 
@@ -106,13 +107,35 @@ _part = _stack(
     click.option("-an", "no_audio", is_flag=True, help="Leave out audio."),
     click.option("-sn", "no_subtitles", is_flag=True, help="Leave out subtitles."),
     click.option("--keep-interlaced", is_flag=True, help="Refuse interlaced video, do not deinterlace."),
+    click.option("--strict", is_flag=True, help="Refuse damaged video, do not finish what can be read."),
 )
 network_options = _stack(
     click.option("--model", metavar="NAME|FILE", help=f"Model, weights file, {' or '.join(RESAMPLERS)}."),
     click.option("--backend", metavar="NAME", help="onnx, torch, tflite or auto (the fastest here)."),
+    click.option("--precision", metavar="NAME", help="fp32, bf16, fp16, int8 or auto (fastest near fp32)."),
     click.option("--device", metavar="NAME", help="cpu, cuda, mps, ... [the runtime's choice]."),
     click.option(
         "--threads", type=click.IntRange(1), metavar="N", help="Threads of the network [all cores]."
+    ),
+)
+_reuse = click.option("--no-reuse", "reuse", flag_value=False, default=None,
+                      help="Compute unchanged parts of the picture too.")  # fmt: skip
+_live = _stack(
+    click.option(
+        "--realtime/--no-realtime",
+        default=None,
+        help="Drop frames before the network if the machine cannot keep up [cameras, RTSP, RTP, UDP].",
+    ),
+    click.option(
+        "--timeout", type=float, metavar="S", help="URLs, cameras: seconds of silence that end it [20]."
+    ),
+    click.option(
+        "--input-option",
+        "input_pairs",
+        multiple=True,
+        callback=_pairs,
+        metavar="KEY=VALUE",
+        help="URLs, cameras: e.g. rtsp_transport=tcp, video_size=640x360.",
     ),
 )
 _strength = click.option("--strength", type=float, metavar="0-1",
@@ -122,6 +145,7 @@ _files = _stack(
     click.option("-y", "--overwrite", "yes", is_flag=True, help="Replace what exists."),
     click.option("-n", "--no-overwrite", "no", is_flag=True, help="Never replace (the default)."),
     click.option("-r", "--recursive", is_flag=True, help="Directories: subfolders too."),
+    click.option("-j", "--jobs", type=click.IntRange(1), metavar="N", help="Directories: files at once [1]."),
     click.option("--no-resume", is_flag=True, help="Write long jobs in one go, not in segments."),
     click.option(
         "--cluster",
@@ -153,8 +177,10 @@ _talk = _stack(
 @size_options
 @encoding_options
 @_part
+@_live
 @network_options
 @_strength
+@_reuse
 @_files
 @_talk
 def run(input: str, output: str | None, named: str | None, **given: Any) -> int:
@@ -188,6 +214,7 @@ def make_options(
     no_resume: bool,
     start: float | None,
     stop: float | None,
+    input_pairs: dict[str, str] | None = None,
     **same: Any,
 ) -> Options:
     """The command line's values as `Options`; what was not given keeps the dataclass's default."""
@@ -204,6 +231,7 @@ def make_options(
         fields["backend"] = backend
     return Options(
         encoder_options=pairs,
+        input_options=input_pairs or {},
         start=start,
         stop=stop,
         audio=not no_audio,
@@ -216,7 +244,7 @@ def make_options(
 
 def _exists(input: str, output: str | None, options: Options) -> bool:
     """Whether a single file's output is there; says so."""
-    if input == "-" or os.path.isdir(input):
+    if input == "-" or is_live(input) or os.path.isdir(input):
         return False
     from upscale.naming import resolve_output
 
@@ -243,7 +271,7 @@ def start(
     with listener(
         quiet=quiet, verbose=verbose, progress=not no_progress, as_json=as_json, to_stderr=output == "-"
     ) as show:
-        if input != "-" and os.path.isdir(input):
+        if input != "-" and not is_live(input) and os.path.isdir(input):
             from upscale.jobs.batch import upscale_directory
 
             return 1 if upscale_directory(input, output, options, show).failed else 0

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from upscale.errors import Interrupted, LargeEnough, NoVideo, UpscaleError
 from upscale.events import Failed, OnEvent, Result, Skipped
 from upscale.options import Options
-from upscale.prepare import find_model
 
 Outcome = Result | Skipped | Failed
 
@@ -41,14 +40,3 @@ def outcome_of(error: Exception, input: str) -> Skipped | Failed:
             return Failed(input=input, message=str(error), exit_code=error.exit_code)
         case _:  # a fault of ours in one file must not cost the user the others
             return Failed(input=input, message=f"internal error: {error!r}", exit_code=1)
-
-
-def with_fixed_backend(options: Options) -> Options:
-    """`options` with "auto" replaced by its choice for ordinary sizes, for jobs that must all use one."""
-    model = find_model(options)
-    if options.backend != "auto" or isinstance(model, str):
-        return options
-    from upscale import backends
-
-    name, _ = backends.choose(model, 360, 640, device=options.device, threads=options.threads)
-    return replace(options, backend=name)

@@ -13,10 +13,10 @@ from upscale import naming
 from upscale.backends.threads import cores
 from upscale.errors import OutputError, UsageError
 from upscale.events import BatchResult, BatchStart, Failed, OnEvent, Result, Skipped, Warned, ignore
-from upscale.jobs.attempt import Outcome, Task, attempt, outcome_of, with_fixed_backend
+from upscale.jobs.attempt import Outcome, Task, attempt, outcome_of
 from upscale.jobs.workfolder import is_work_folder
 from upscale.options import Options
-from upscale.prepare import find_model
+from upscale.pipeline import find_model, with_fixed_backend
 
 
 def upscale_directory(
@@ -58,7 +58,7 @@ def upscale_directory(
     if jobs and jobs < min(options.jobs, len(found)):
         on_event(Warned(input=input, message=f"{jobs} files at once: there are no more cores"))
     outcomes = _Outcomes(on_event)
-    folders = _Folders()
+    folders = _Folders(target)
     tasks = _tasks(_output_paths(found, root, target, options), options, folders, outcomes)
     try:
         for outcome in _run(tasks, jobs, options, on_event):
@@ -192,15 +192,18 @@ class _Outcomes:
 class _Folders:
     """Output folders that were made here, so that those that stay empty can go again."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path) -> None:
+        self._root = root
         self._made: list[Path] = []
 
     def make(self, folder: Path) -> None:
         """Make a folder and those above it.
 
         Raises:
-            OutputError: it cannot be made.
+            OutputError: it cannot be made, or a link leads out of the tree of outputs.
         """
+        if not folder.resolve().is_relative_to(self._root.resolve()):
+            raise OutputError("a link leads out of the output folder", path=str(folder))
         missing = [f for f in (folder, *folder.parents) if not f.exists()]
         try:
             folder.mkdir(parents=True, exist_ok=True)

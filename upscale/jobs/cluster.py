@@ -19,6 +19,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from upscale import stopping
+from upscale.backends import variants
 from upscale.errors import ClusterError, MediaError, UpscaleError, UsageError
 from upscale.events import Event, OnEvent, Result, Skipped, Warned
 from upscale.jobs.attempt import Task
@@ -28,7 +29,7 @@ from upscale.jobs.remote import Needs, Order, versions, work
 from upscale.jobs.scheduler import ANSWER, answer_of, connected, one_line
 from upscale.jobs.segments import Piece, segment_length
 from upscale.jobs.spread import SpreadJob
-from upscale.options import RESAMPLERS, Options
+from upscale.options import Options
 from upscale.prepare import Prepared, choose_runtime, find_model, prepare
 from upscale.report import Reporter
 
@@ -196,6 +197,8 @@ class _Run:
         try:
             if not os.path.isfile(task.input) or task.output == "-":
                 raise UsageError("only files that all machines see can be handed to a cluster")
+            if self._options.realtime:
+                raise UsageError("--realtime is the pace of this machine, not that of a cluster")
             job = prepare(stack, task.input, task.output, self._options)
             file = _File(task=task, job=job, reporter=Reporter(task.input, self._on_event), stack=stack)
             for note in job.notes:
@@ -219,13 +222,22 @@ class _Run:
         if file.spread is not None and not file.spread.pieces:
             self._conclude(file)
 
-    def _work(self, file: _File, runtime: str, folder: str, piece: Piece | None = None) -> _Work:
+    def _work(
+        self, file: _File, runtime: str, folder: str, piece: Piece | None = None, resumed: bool = False
+    ) -> _Work:
         job, o = file.job, self._options
         model = o.model if o.model is None or not os.path.isfile(o.model) else os.path.abspath(o.model)
+        fixed: dict[str, Any] = {}
+        if runtime != "swscale":
+            way = variants.parse(runtime)
+            # A file that is gone on with finds its runtime in its journal.
+            if not resumed:
+                fixed = {"backend": way.backend, "precision": way.precision, "device": way.device}
         needs = Needs(
             versions=versions(),
             weights=weights_hash(job.model),
             runtime=runtime,
+            backend=runtime.split()[0],
             codecs=(job.source.video.codec_context.name, job.plan.encoder.codec),
             input_bytes=os.path.getsize(job.input),
             folder=os.path.abspath(folder),
@@ -238,14 +250,7 @@ class _Run:
             input=os.path.abspath(job.input),
             output=os.path.abspath(job.output),
             # A thread of a worker stands for a core, so the network gets one too.
-            options=replace(
-                o,
-                cluster=None,
-                jobs=1,
-                threads=o.threads or 1,
-                model=model,
-                backend=o.backend if o.model in RESAMPLERS else runtime,
-            ),
+            options=replace(o, cluster=None, jobs=1, threads=o.threads or 1, model=model, **fixed),
             piece=piece,
         )
         file.open_pieces += 1
@@ -348,7 +353,9 @@ class _Run:
         assert spread is not None
         if spread.damaged:
             file.reporter.warn("the input is damaged: one worker reads it from its beginning")
-            self._waiting.append(self._work(file, spread.runtime, os.path.dirname(spread.folder)))
+            self._waiting.append(
+                self._work(file, spread.runtime, os.path.dirname(spread.folder), resumed=True)
+            )
             file.spread = None
             file.stack.close()  # unlocks the work folder
             return

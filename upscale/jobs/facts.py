@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from upscale.errors import MediaError
@@ -63,7 +64,9 @@ def _input_facts(path: str) -> dict[str, Any]:
             head = hashlib.sha256(file.read(_HEAD)).hexdigest()
     except OSError as error:
         raise MediaError(error.strerror or str(error), path=path) from error
-    return {"input's size": facts.st_size, "input's time": facts.st_mtime_ns, "input's beginning": head}
+    seconds, nanoseconds = divmod(facts.st_mtime_ns, 10**9)
+    changed = f"{time.strftime('%F %T', time.gmtime(seconds))}.{nanoseconds:09d}"
+    return {"input's size": facts.st_size, "input's time": changed, "input's beginning": head}
 
 
 def weights_hash(model: ModelFiles | str) -> str | None:

@@ -17,7 +17,7 @@ from upscale.prepare import Prepared, open_source
 if TYPE_CHECKING:
     import av
 
-    from upscale.media.source import SourceStats
+    from upscale.media.damage import SourceStats
 
 Timed = tuple["av.Packet", tuple[int, int, int]]
 

@@ -25,7 +25,7 @@ from upscale.jobs.journal import Journal, recorded_runtime
 from upscale.jobs.segments import SegmentMaker, check_segments, segment_length
 from upscale.jobs.workfolder import WorkFolder
 from upscale.loop import Loop
-from upscale.media.source import SourceStats
+from upscale.media.damage import SourceStats
 from upscale.prepare import Network, Prepared, choose_runtime, load_network
 from upscale.report import ProgressMeter, Reporter
 
@@ -52,8 +52,7 @@ def run_long(stack: ExitStack, job: Prepared, reporter: Reporter) -> Result:
         UpscaleError: as `upscale.upscale_file`; finished segments stay.
     """
     folder = stack.enter_context(WorkFolder(job.output))
-    recorded = recorded_runtime(folder) if job.options.backend == "auto" else None
-    runtime = recorded or choose_runtime(job)
+    runtime = choose_runtime(job, recorded_runtime(folder))
     length = segment_length(job)
     journal = stack.enter_context(Journal(folder, job_facts(job, runtime), length))
     try:
@@ -184,13 +183,16 @@ class _Unfinished:
         self.count = 0
 
     def __iter__(self) -> Iterator[av.VideoFrame | Callable[[], None]]:
-        self._source.select(set())
+        from av import Packet
+
         waiting = deque(self._done)
         passed = inside = 0
         follows = False  # the frame goes into the segment of the one before
         for frame in self._source:
             if self._halt.reason is not None:
                 return
+            if isinstance(frame, Packet):
+                continue  # only seen by the source, which tells damage by them
             pts: Any = frame.pts
             while waiting and waiting[0].end < pts:
                 if inside != waiting.popleft().frames:
@@ -204,9 +206,13 @@ class _Unfinished:
                 if not follows or self.count % self._length == 0:
                     yield partial(self._recorder.begin, self.count)
                 follows = True
-                yield frame  # type: ignore[misc]
+                yield frame
             self.count += 1
         self.complete = True
+
+
+def _nothing() -> OutputReport:
+    raise AssertionError("finished already")
 
 
 class _Recorder:
@@ -215,8 +221,6 @@ class _Recorder:
     Attributes:
         then: called by `finish` when all segments are finished.
     """
-
-    then: Callable[[], OutputReport]
 
     def __init__(self, job: Prepared, folder: WorkFolder, journal: Journal, halt: stopping.Halt) -> None:
         self._job = job
@@ -227,6 +231,7 @@ class _Recorder:
         self._maker: SegmentMaker | None = None
         self._finishing: threading.Thread | None = None
         self._error: BaseException | None = None
+        self.then: Callable[[], OutputReport] = _nothing
 
     def begin(self, first: int) -> None:
         """The next frame begins a segment."""
@@ -281,3 +286,4 @@ class _Recorder:
             self._finishing.join()
         if self._maker is not None:
             self._maker.abort()
+        self.then = _nothing  # it leads back here: what it holds must not wait for Python to look for circles

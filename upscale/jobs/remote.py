@@ -32,7 +32,8 @@ class Needs:
     Attributes:
         versions: of upscale, PyAV and FFmpeg, for people.
         weights: `upscale.jobs.facts.weights_hash`.
-        runtime: backend, "swscale" for a resampler.
+        runtime: of `upscale.prepare.choose_runtime`.
+        backend: in it.
         codecs: FFmpeg's names of the decoder and the encoder.
         input_bytes: size of the input.
         folder: that was made beside the output.
@@ -41,6 +42,7 @@ class Needs:
     versions: str
     weights: str | None
     runtime: str
+    backend: str
     codecs: tuple[str, str]
     input_bytes: int
     folder: str
@@ -167,7 +169,7 @@ def _lacking(order: Order) -> str | None:
         return f"it runs {here}, not {needs.versions}"
     return (
         _model_lacking(order.options, needs.weights)
-        or _runtime_lacking(needs.runtime)
+        or _backend_lacking(needs.backend)
         or _codec_lacking(needs.codecs)
         or _files_lacking(order)
     )
@@ -186,11 +188,11 @@ def _model_lacking(options: Options, weights: str | None) -> str | None:
     return None
 
 
-def _runtime_lacking(runtime: str) -> str | None:
+def _backend_lacking(backend: str) -> str | None:
     from upscale import backends
 
-    install = backends.available().get(runtime)
-    return None if install is None else f"it lacks the backend {runtime}: {install}"
+    install = backends.available().get(backend)
+    return None if install is None else f"it lacks the backend {backend}: {install}"
 
 
 def _codec_lacking(codecs: tuple[str, str]) -> str | None:

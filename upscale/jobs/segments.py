@@ -8,7 +8,7 @@ share the folder::
         job = prepare(stack, "in.mp4", "out.mp4", options)
         frames = segment_length(job)                        # 0: too short to be cut
         folder = stack.enter_context(WorkFolder(job.output))
-        runtime = recorded_runtime(folder) or choose_runtime(job)
+        runtime = choose_runtime(job, recorded_runtime(folder))
         journal = stack.enter_context(Journal(folder, job_facts(job, runtime), frames))
         check_segments(folder, journal)
         for piece in list_pieces(job, frames, journal.segments):
@@ -62,7 +62,7 @@ def segment_length(job: Prepared) -> int:
 
     Follows from the input and the options alone, so that borders are the same on every machine.
     """
-    if not job.options.resume or job.output == "-" or not os.path.isfile(job.input):
+    if not job.options.resume or job.options.realtime or job.output == "-" or not os.path.isfile(job.input):
         return 0
     if not can_be_joined(job.plan):
         return 0
@@ -146,7 +146,7 @@ def make_segment(
         input, output, options: of the job; the output is not touched.
         piece: of `list_pieces`.
         folder: path of the work folder.
-        runtime: the same for all segments of a job.
+        runtime: of `choose_runtime`, the same for all segments of a job.
         report: told (frames, seconds of video) so far after every frame; what it raises ends the work.
         note: called with what showed only while reading, for people.
 

@@ -19,7 +19,7 @@ from upscale.jobs.join import join
 from upscale.jobs.journal import Journal, Segment, recorded_runtime
 from upscale.jobs.segments import Piece, check_segments, list_pieces, segment_length
 from upscale.jobs.workfolder import WorkFolder
-from upscale.media.source import SourceStats
+from upscale.media.damage import SourceStats
 from upscale.prepare import Prepared, choose_runtime
 from upscale.report import ProgressMeter, Reporter
 
@@ -56,8 +56,7 @@ class SpreadJob:
         self._reporter = reporter
         self._folder = stack.enter_context(WorkFolder(job.output))
         self.folder = self._folder.path
-        recorded = recorded_runtime(self._folder) if job.options.backend == "auto" else None
-        self.runtime = recorded or choose_runtime(job)
+        self.runtime = choose_runtime(job, recorded_runtime(self._folder))
         length = segment_length(job)
         facts = job_facts(job, self.runtime)
         self._journal = stack.enter_context(Journal(self._folder, facts, length))

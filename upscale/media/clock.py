@@ -18,6 +18,12 @@ ARBITRARY_ORIGIN = frozenset({"mpegts", "mpeg", "mpegvideo", "flv", "live_flv", 
 #: Demuxers whose clock may start anew in the middle.
 DISCONTINUOUS = frozenset({"mpegts", "mpeg"})
 
+#: Demuxers that give no times: of a live stream only the moment at which a frame comes tells its time.
+CLOCKLESS = frozenset({"mpjpeg", "mjpeg", "h264", "hevc", "m4v", "mpegvideo"})
+
+#: Tick of such times in seconds.
+ARRIVAL_TICK = Fraction(1, 1000)
+
 
 class FrameClock:
     """Gives every frame a timestamp that is later than the last one's, and a duration.
@@ -126,10 +132,19 @@ class Timeline:
     end: Fraction | None
 
     @classmethod
-    def make(cls, format_name: str, origin: Fraction, start: float | None, stop: float | None) -> Timeline:
+    def make(
+        cls,
+        format_name: str,
+        origin: Fraction,
+        start: float | None,
+        stop: float | None,
+        *,
+        joined: bool = False,
+    ) -> Timeline:
         """
         Args:
             format_name: demuxer, which tells whether its clock's origin means anything.
+            joined: reading began in the middle of a running stream, so the origin means nothing.
             origin: the container's first timestamp in seconds.
             start, stop: seconds from the input's beginning, as the user gave them.
 
@@ -145,7 +160,8 @@ class Timeline:
         end = None if stop is None else origin + _exact(stop)
         if begin is not None:
             return cls(begin, begin, end)
-        return cls(origin if format_name in ARBITRARY_ORIGIN else Fraction(0), None, end)
+        moved = joined or format_name in ARBITRARY_ORIGIN
+        return cls(origin if moved else Fraction(0), None, end)
 
     def shift(self, ticks: int, time_base: Fraction) -> int:
         """A timestamp on the output's clock, in the same time base."""

@@ -1,7 +1,8 @@
 """Opening inputs safely, and turning FFmpeg's errors into ours.
 
-An input is one local file, or standard input: no network, no playlists that name further files, no
-exotic decoders, no picture beyond `MAX_PIXELS`. The limits are given twice, to the demuxer (for its
+An input is one local file, standard input, or what the user typed as a URL or capture device
+(`upscale.media.address`): no playlists that name further files, no exotic decoders, no picture beyond
+`MAX_PIXELS`. The limits are given twice, to the demuxer (for its
 own probing) and to every decoder, because FFmpeg does not hand them from one to the other.
 """
 
@@ -12,20 +13,20 @@ import logging
 import os
 import stat
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import av
 import av.logging
 
 from upscale.errors import MediaError, UsageError
+from upscale.media.address import STDIN, Address, parse
+from upscale.options import TIMEOUT
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.stream import Stream
-
-#: Path that stands for standard input.
-STDIN = "-"
 
 #: Largest picture that is decoded (8192 x 8192): a 31 kB PNG can claim 256 Mpx.
 MAX_PIXELS = 8192 * 8192
@@ -73,6 +74,11 @@ _REASONS = {
 }
 
 
+#: FFmpeg's AV_LOG_QUIET.
+_QUIET = -8
+_silenced = False
+
+
 @contextlib.contextmanager
 def ffmpeg_reasons() -> Iterator[None]:
     """Make FFmpeg's exceptions carry the real reason (``e.log``) while the block runs."""
@@ -85,7 +91,21 @@ def ffmpeg_reasons() -> Iterator[None]:
     try:
         yield
     finally:
-        av.logging.set_level(before)
+        if before is None or (_silenced and before == av.logging.ERROR):
+            _silence()
+        else:
+            av.logging.set_level(before)
+
+
+def _silence() -> None:
+    """Switch FFmpeg's log off for messages that are under way in other threads, too.
+
+    PyAV's own `set_level(None)` is not for them: it prints a traceback for each.
+    """
+    global _silenced
+    _silenced = True
+    av.logging.set_libav_level(_QUIET)
+    av.logging.restore_default_callback()
 
 
 def reason(error: BaseException) -> str:
@@ -113,50 +133,80 @@ def check_input(path: str) -> None:
 
     Raises:
         UsageError: a directory, a FIFO, a device or a socket.
-        MediaError: missing, unreadable, or a broken link.
+        MediaError: missing, empty, unreadable, or a broken link.
     """
     if path == STDIN:
         if sys.stdin is None or getattr(sys.stdin, "closed", False):
             raise UsageError("standard input is closed")
         return
     try:
-        mode = os.stat(path).st_mode
+        found = os.stat(path)
     except (OSError, ValueError) as error:
         raise MediaError(getattr(error, "strerror", None) or str(error), path=path) from None
-    if stat.S_ISDIR(mode):
+    if stat.S_ISDIR(found.st_mode):
         raise UsageError("is a directory", path=path)
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(found.st_mode):
         raise UsageError("not a regular file", path=path)
+    if not found.st_size:
+        raise MediaError("the file is empty", path=path)
 
 
-def open_input(path: str) -> InputContainer:
-    """Open a local file, or standard input ("-"), with every limit in place.
+def open_input(
+    path: str, *, timeout: float = TIMEOUT, input_options: Mapping[str, str] | None = None
+) -> InputContainer:
+    """Open a local file, standard input ("-"), a URL or a device, with every limit in place.
+
+    Args:
+        path: see `upscale.media.address`.
+        timeout: seconds without data after which a URL or a device fails.
+        input_options: for URLs and devices, see `upscale.media.address.INPUT_OPTIONS`.
 
     Raises:
         UsageError: not a regular file, or a still picture.
-        MediaError: FFmpeg cannot read it; the message is FFmpeg's own reason.
+        MediaError: FFmpeg cannot read it, with FFmpeg's own reason; nothing came in time.
     """
-    check_input(path)
-    stdin = path == STDIN
+    address = parse(path)
+    if not address.live:
+        check_input(path)
+    formats = address.device or ",".join(filter(None, (_FORMATS, address.formats)))
     options = {
-        "protocol_whitelist": "pipe" if stdin else "file",
-        "format_whitelist": _FORMATS,
+        **dict(address.options),
+        **(input_options if address.live and input_options else {}),
+        "protocol_whitelist": address.protocols,
+        "format_whitelist": formats,
         "codec_whitelist": _CODECS,
         "max_pixels": str(MAX_PIXELS),
     }
-    # "file:" keeps names such as "concat:x" or "http:x" from being taken for protocols.
-    url = "pipe:0" if stdin else "file:" + path
+    limits = (timeout, timeout) if address.live else None
+    begun = time.monotonic()
     with ffmpeg_reasons():
         try:
-            container = av.open(url, options=options)
+            container = av.open(address.url, format=address.device, options=options, timeout=limits)
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise media_error(error, path) from None
+            # An RTSP answer that does not come is "invalid data" to FFmpeg.
+            late = isinstance(error, av.InvalidDataError) and time.monotonic() - begun >= timeout
+            if address.live and (late or isinstance(error, av.ExitError)):
+                raise MediaError(silence(timeout), path=path) from None
+            raise _open_error(error, address) from None
     if container.format.name in STILL_FORMATS:
         container.close()
         raise UsageError("a still picture, not a video", path=path)
     for stream in container.streams:
         limit_decoder(stream)
     return container
+
+
+def silence(timeout: float) -> str:
+    """What to say when a URL or a device gave nothing for `timeout` seconds."""
+    return f"nothing came for {timeout:g} s"
+
+
+def _open_error(error: BaseException, address: Address) -> MediaError:
+    if isinstance(error, av.ProtocolNotFoundError) and address.live:
+        return MediaError(f"this FFmpeg cannot read {address.url.partition(':')[0]}", path=address.text)
+    if address.device is not None and address.device not in av.formats_available:
+        return MediaError(f"this FFmpeg has no {address.device} devices", path=address.text)
+    return media_error(error, address.text)
 
 
 def limit_decoder(stream: Stream) -> None:

@@ -194,7 +194,8 @@ def add_encoded(container: Any, plan: Plan, video: VideoInfo, source: Any, encod
     if choice.codec_tag is not None:
         context.codec_tag = choice.codec_tag
     if choice.codec_id == "prores":
-        context.extradata = None  # Matroska's, which has its four characters there
+        # Matroska keeps the four characters of the kind of ProRes in the place of a header.
+        context.extradata, context.codec_tag = None, encoded.codec_context.codec_tag
     color.tag_context(context, video, limited=choice.limited)
     _describe(stream, plan, video, source)
     return stream

@@ -16,7 +16,7 @@ from upscale.media.encoder_check import (
     open_encoder_trial,
 )
 from upscale.media.encoders import EncoderChoice, default_codec
-from upscale.media.formats import STDOUT, Container, canonical, container_for, muxer_options
+from upscale.media.formats import Container, canonical, container_for, muxer_options
 from upscale.media.metadata import container_tags, language_for
 from upscale.media.rotation import is_identity
 from upscale.media.subtitles import conversion_loss, is_text
@@ -269,13 +269,13 @@ def _plan_other_video(
     if not stream.is_cover:
         if plan.codec in container.video:
             plan.action, plan.note = "copy", "second video stream: copied, not upscaled"
-        elif _is_single_picture(stream, plan) and container.cover == "attachment" and info.path != STDOUT:
+        elif _is_single_picture(stream, plan) and container.cover == "attachment" and info.reopens:
             plan.action, plan.note = "attach", "a single picture: kept as a cover"
         else:
             lost.append(_name(stream, plan.codec))
     elif container.cover == "packet" and plan.codec in ("mjpeg", "png"):
         plan.action, plan.note = "copy", "cover"
-    elif container.cover == "attachment" and info.path != STDOUT:
+    elif container.cover == "attachment" and info.reopens:
         plan.action, plan.note = "attach", "cover"
     else:
         lost.append("the cover picture")

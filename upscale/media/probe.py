@@ -9,7 +9,6 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from upscale.media import convert
-from upscale.media.container import STDIN
 from upscale.media.hdr import HdrMetadata
 
 if TYPE_CHECKING:
@@ -116,10 +115,11 @@ class MediaInfo:
 
     Attributes:
         format: FFmpeg's demuxer name.
-        size: bytes; None for standard input.
+        size: bytes; None for what is no file.
         start: first timestamp in seconds.
         duration: seconds; None if unknown.
         chapters: dicts with id, start, end, time_base and metadata.
+        reopens: opening it a second time gives the same data.
     """
 
     path: str
@@ -131,6 +131,7 @@ class MediaInfo:
     chapters: list[dict[str, Any]]
     streams: tuple[StreamInfo, ...]
     video: VideoInfo | None
+    reopens: bool = True
 
 
 def probe(path: str) -> MediaInfo:
@@ -156,7 +157,8 @@ def describe(reader: Reader) -> MediaInfo:
     return MediaInfo(
         path=reader.path,
         format=container.format.name,
-        size=None if reader.path == STDIN else os.stat(reader.path).st_size,
+        size=os.stat(reader.path).st_size if reader.address.protocols == "file" else None,
+        reopens=reader.address.reopens,
         start=start / 1e6 if start is not None else 0.0,
         duration=container.duration / 1e6 if container.duration and container.duration > 0 else None,
         metadata=dict(container.metadata),

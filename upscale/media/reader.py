@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,11 @@ from av.stream import Disposition
 
 from upscale.errors import MediaError, NoVideo
 from upscale.media import container
-from upscale.media.clock import DISCONTINUOUS, ClockJumps
-from upscale.media.container import STDIN, ffmpeg_reasons, media_error, open_input, reason
+from upscale.media.address import STDIN, parse
+from upscale.media.clock import ARRIVAL_TICK, CLOCKLESS, DISCONTINUOUS, ClockJumps
+from upscale.media.container import ffmpeg_reasons, media_error, open_input, reason, silence
 from upscale.media.convert import headers_name_siting
+from upscale.options import TIMEOUT
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -34,17 +37,21 @@ class ReadStats:
 
     Attributes:
         packets: video packets read.
+        others: packets of other streams read, cover art left out.
         discarded: video packets that an edit list hides.
         decode_errors: packets (or reads) that FFmpeg refused.
         clock_jumps: how often the clock of all streams started anew.
         last_end: latest end of a packet of any stream, in seconds on the input's clock.
+        broken: why a URL or a device gave nothing more, in words; "" at an ordinary end.
     """
 
     packets: int = 0
+    others: int = 0
     discarded: int = 0
     decode_errors: int = 0
     clock_jumps: int = 0
     last_end: float = 0.0
+    broken: str = ""
 
 
 def is_cover(stream: Stream) -> bool:
@@ -68,6 +75,13 @@ def choose_video(container: InputContainer) -> av.VideoStream:
     return best if best in known else known[0]
 
 
+def count_back(frames: list[av.VideoFrame]) -> None:
+    """Give frames without a time before one that has it theirs: RTSP times begin with the second packet."""
+    for frame, after in zip(reversed(frames[:-1]), reversed(frames[1:]), strict=True):
+        if frame.pts is None and after.pts is not None:
+            frame.pts = after.pts - (frame.duration or after.duration or 1)
+
+
 class Reader:
     """An open input: its container, its video, and an iterator over frames and packets.
 
@@ -81,31 +95,42 @@ class Reader:
         covers: attached pictures by stream index.
         decoding: set to False to get the video's packets in place of its frames, from where it is on.
         stats: counts, up to what was read so far.
+        clockless: the input has no times; the frames have those at which they came.
     """
 
-    def __init__(self, path: str) -> None:
-        """Open and decode the first frames.
+    def __init__(
+        self, path: str, *, timeout: float = TIMEOUT, input_options: Mapping[str, str] | None = None
+    ) -> None:
+        """Open and decode the first frames; see `open_input` for the arguments.
 
         Raises:
             UsageError, MediaError: see `open_input`; "no video stream", "no frame could be decoded".
         """
         self.path = path
+        self.address = parse(path)
+        self._timeout = timeout
+        self._ended = False
         self.stats = ReadStats()
         self.siting_named = False
         self.decoding = True
         self._error = ""
         self.covers: dict[int, bytes] = {}
         self._ahead: deque[av.VideoFrame | av.Packet[Any]] = deque()
-        self.container = open_input(path)
+        self.container = open_input(path, timeout=timeout, input_options=input_options)
         try:
             self.video = choose_video(self.container)
             self.video.thread_type = "AUTO"
             self.time_base = Fraction(self.video.time_base or Fraction(1, 1000))
+            self._arrival: float | None = None  # when the first frame came, where only that tells the time
+            self.clockless = self.address.live and self.container.format.name in CLOCKLESS
+            if self.clockless:
+                self.time_base = ARRIVAL_TICK
             self._open_decoder()
             self._items = self._read()
             self.first = self._prefetch()
         except BaseException:
             self._ahead.clear()
+            self._rest()
             self.container.close()
             raise
 
@@ -113,7 +138,27 @@ class Reader:
         """Close the input; packets and frames already delivered stay valid."""
         self._items.close()
         self._ahead.clear()
+        self._rest()
         self.container.close()
+
+    def _rest(self) -> None:
+        """Wait for the decoder's threads.
+
+        PyAV frees a decoder, which waits for them too, with Python's lock held: a thread that is about to
+        log would never get it.
+        """
+        video = getattr(self, "video", None)
+        if video is not None and video.codec_context is not None:
+            video.codec_context.flush_buffers()
+
+    def end(self) -> None:
+        """Let the iteration end after the packet that is being read; from any thread."""
+        self._ended = True
+
+    @property
+    def ended(self) -> bool:
+        """Whether `end` was called."""
+        return self._ended
 
     def __iter__(self) -> Iterator[av.VideoFrame | av.Packet[Any]]:
         """Frames in display order and packets in file order; each once.
@@ -168,13 +213,15 @@ class Reader:
         if not first:
             why = f" ({self._error})" if self._error else ""
             raise MediaError("no frame could be decoded" + why, path=self.path)
+        if self.address.live:
+            count_back(first)
         return first
 
     def _read(self) -> Generator[av.VideoFrame | av.Packet[Any], None, None]:
         packets = self.container.demux()
         jumps = ClockJumps() if self.container.format.name in DISCONTINUOUS else None
         started = False
-        while True:
+        while not self._ended:
             try:
                 packet = next(packets)
             except StopIteration:
@@ -186,7 +233,7 @@ class Reader:
                 return
             except (av.FFmpegError, OSError) as error:
                 # Nothing more can be read, but the decoder still holds frames.
-                self._failed(error)
+                self._broke(error)
                 yield from self._decode(None)
                 return
             if jumps is not None:
@@ -197,6 +244,8 @@ class Reader:
             if packet.stream.index != self.video.index:
                 if is_cover(packet.stream) and packet.size:
                     self.covers.setdefault(packet.stream.index, bytes(packet))
+                elif packet.size:
+                    self.stats.others += 1
                 if packet.size or packet.dts is not None:
                     self._note_end(packet)
                     yield packet
@@ -212,6 +261,7 @@ class Reader:
                 yield frame
             if not started and self.decoding and self.stats.packets > PREFETCH_PACKETS:
                 return
+        yield from self._decode(None)
 
     def _look_at_headers(self, packet: av.Packet[Any]) -> None:
         # Before the first packet is decoded: this needs FFmpeg's log, see `_open_decoder`.
@@ -231,7 +281,28 @@ class Reader:
         except (av.FFmpegError, ValueError) as error:
             self._failed(error)
             return []
+        if self.clockless:
+            self._stamp(frames)
         return list(frames)
+
+    def _stamp(self, frames: list[av.VideoFrame]) -> None:
+        now = time.monotonic()
+        self._arrival = now if self._arrival is None else self._arrival
+        for frame in frames:
+            frame.pts, frame.time_base = round((now - self._arrival) / ARRIVAL_TICK), ARRIVAL_TICK
+
+    def _broke(self, error: BaseException) -> None:
+        """Reading failed: damage in a file; of a stream it depends on what it is."""
+        if not self.address.live:
+            self._failed(error)
+            return
+        if isinstance(error, av.ExitError):
+            self.stats.broken = silence(self._timeout)
+        elif self.address.url.startswith("http") and self.container.size <= 0:
+            return  # no length was promised: closing the connection is how such a stream ends
+        else:
+            self.stats.broken = f"broke off: {reason(error)}"
+        self._error = self._error or self.stats.broken
 
     def _failed(self, error: BaseException) -> None:
         self.stats.decode_errors += 1

@@ -138,6 +138,18 @@ class SafeFile:
         else:
             os.unlink(self.path)
 
+    def keep(self) -> str:
+        """Name the file ``NAME.incomplete.EXT``, as far as it was written; returns where it is."""
+        stem, ending = os.path.splitext(self.target)
+        self._done = True
+        for number in range(1, 1000):
+            kept = f"{stem}.incomplete{number if number > 1 else ''}{ending}"
+            with contextlib.suppress(OSError):
+                if not os.path.lexists(kept):
+                    os.rename(self.path, kept)
+                    return kept
+        return self.path
+
     def discard(self) -> None:
         """Remove the temporary file unless it was committed; may be called again."""
         self._unlock()

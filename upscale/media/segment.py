@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from upscale.media.probe import VideoInfo
 
 #: Containers that take H.264 and HEVC as Matroska keeps them, with lengths in place of start codes.
-_TAKE_LENGTHS = frozenset({"mp4", "mov", "3gp", "3g2", "matroska", "mpegts", "flv", "avi"})
+_TAKE_LENGTHS = frozenset({"mp4", "mov", "3gp", "3g2", "matroska", "mpegts", "flv"})
 
 
 def can_be_joined(plan: Plan) -> bool:

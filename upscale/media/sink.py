@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from upscale.errors import OutputError
+from upscale.errors import OutputError, UpscaleError
+from upscale.media.address import is_live
 from upscale.media.container import ffmpeg_reasons
 from upscale.media.encode import FrameEncoder
 from upscale.media.formats import CONTAINERS
@@ -67,8 +68,9 @@ class OutputReport:
 class Sink:
     """Writes one output.
 
-    A context manager: leaving it without `finish` removes the temporary file. All calls must come
-    from one thread.
+    A context manager: leaving it without `finish` removes the temporary file. Of a live input, which
+    cannot be read again, what was written is kept as ``NAME.incomplete.EXT`` instead. All calls must
+    come from one thread.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Sink:
         """
         self.output = output
         self.plan = plan
+        self._live = is_live(source.info.path)
         self._encoder: FrameEncoder | None = None
         self._held: Any = None  # the last encoded packet so far
         self._origin: tuple[int, int] | None = None  # pts and dts of the first packet
@@ -124,8 +127,12 @@ class Sink:
         if "movflags" in muxer:
             muxer["movie_timescale"] = str(movie_timescale(self.plan, source.container.streams))
         url = "pipe:1" if self._file is None else "file:" + self._file.path
-        if self._file is None:
-            muxer["flush_packets"] = "1"  # a player at the other end shows each frame as it comes
+        if self._file is None or self._live:
+            # A player at the other end shows each frame as it comes; of a recording that is killed, all
+            # but the last second can be read.
+            muxer["flush_packets"] = "1"
+            if self.plan.container in ("matroska", "webm"):
+                muxer["cluster_time_limit"] = "1000"
         self._container = av.open(url, "w", format=self.plan.container, container_options=muxer)
         self._container.metadata.update(tags)
         inputs = {s.index: s for s in source.container.streams}
@@ -293,15 +300,17 @@ class Sink:
         except ValueError as error:
             raise OutputError(str(error), path=self.output) from error
 
-    def _abort(self) -> None:
-        """Close everything and remove the temporary file."""
+    def _abort(self) -> str | None:
+        """Close everything and remove the temporary file; where it is, if it is worth keeping."""
+        worth = self._live and self._encoder is not None and self._encoder.frames > 0
         # removed first: the mp4 muxer would otherwise rewrite the whole file to move its index
-        if self._file is not None:
+        if self._file is not None and not worth:
             self._file.discard()
         container, self._container = self._container, None
         if container is not None:
             with contextlib.suppress(Exception):  # the error that brought us here counts
                 container.close()
+        return self._file.keep() if self._file is not None and worth else None
 
     def __enter__(self) -> Sink:
         return self
@@ -309,5 +318,5 @@ class Sink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._finished:
-            self._abort()
+        if not self._finished and (kept := self._abort()) and isinstance(error, UpscaleError):
+            error.args = (f"{error}; what was recorded is in {kept}",)

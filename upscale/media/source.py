@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import av
 
-from upscale.errors import UsageError
+from upscale.errors import MediaError, UsageError
 from upscale.media.clock import FrameClock, Timeline
-from upscale.media.container import STDIN, media_error
+from upscale.media.container import media_error
 from upscale.media.convert import ColorTags, Converter
+from upscale.media.damage import MATROSKA, MP4, SourceStats, Witness
 from upscale.media.deinterlace import MIN_HEIGHT, MIN_WIDTH, Deinterlacer
 from upscale.media.probe import MediaInfo, VideoInfo, chroma_siting, container_says_interlaced, describe
 from upscale.media.reader import Reader, is_cover
+from upscale.options import TIMEOUT
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 #: A part that begins later than this is sought to, in formats where that is exact. Reading begins this
 #: much before it (in seconds): at a key frame, and early enough for subtitles that are on screen.
 SEEK_FROM, SEEK_MARGIN = Fraction(20), Fraction(10)
-SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+SEEKABLE = (MP4, MATROSKA)
 
 #: Demuxers of formats that store no presentation times.
 NO_PTS = frozenset({"avi"})
@@ -39,43 +40,6 @@ LEAD_IN = Fraction(1, 10)
 INTERLEAVE = Fraction(2)
 
 _INTERLACED_REFUSED = "interlaced: it must be deinterlaced first (without --keep-interlaced it is done)"
-
-
-@dataclass(slots=True)
-class SourceStats:
-    """Counts and times of a source, complete when it has been iterated to its end.
-
-    Attributes:
-        frames: delivered.
-        decode_errors: packets that could not be decoded.
-        corrupt_frames: frames that the decoder marked as damaged.
-        adjusted_timestamps: duplicate or backward timestamps that were moved.
-        expected_frames: what the container promised, where fewer came out; 0 where nothing is known to
-            be missing, or only a part was read.
-        video_end: end of the last frame in seconds on the output's clock.
-        missing_seconds: how much earlier all packets ended than the container promised.
-    """
-
-    frames: int = 0
-    decode_errors: int = 0
-    corrupt_frames: int = 0
-    adjusted_timestamps: int = 0
-    expected_frames: int = 0
-    video_end: float = 0.0
-    missing_seconds: float = 0.0
-
-    def damage(self) -> list[str]:
-        """What was wrong with the input, in words; empty if nothing was."""
-        found = []
-        if self.frames < self.expected_frames:
-            found.append(f"{self.frames} of {self.expected_frames} frames")
-        elif self.missing_seconds:
-            found.append(f"ends {self.missing_seconds:.1f} s early")
-        if self.decode_errors:
-            found.append(f"{self.decode_errors} decode errors")
-        if self.corrupt_frames:
-            found.append(f"{self.corrupt_frames} damaged frames")
-        return found
 
 
 class Source:
@@ -106,15 +70,20 @@ class Source:
         keep_interlaced: bool = False,
         audio: bool = True,
         subtitles: bool = True,
+        strict: bool = False,
+        timeout: float = TIMEOUT,
+        input_options: Mapping[str, str] | None = None,
     ) -> None:
         """Open and decode the first frames.
 
         Args:
-            path: file name, or "-" for standard input.
+            path: file name, "-" for standard input, a URL or a device (`upscale.media.address`).
             start, stop: part to keep, in seconds from the input's beginning. Video is cut at frames,
                 audio at packets; subtitles that are on screen at `start` are kept.
             keep_interlaced: refuse interlaced input instead of deinterlacing it.
             audio, subtitles: False leaves them out.
+            strict: a damaged input is an error, raised where the damage shows, not a count.
+            timeout, input_options: of URLs and devices, see `open_input`.
 
         Raises:
             UsageError: not a video file; interlaced with `keep_interlaced`; a part that does not exist.
@@ -123,10 +92,15 @@ class Source:
         self.notes: list[str] = []
         self.stats = SourceStats()
         self._abandoned = False
-        self._reader = Reader(path)
+        self._strict = strict
+        self._witness = Witness(self.stats)
+        self._reader = Reader(path, timeout=timeout, input_options=input_options)
         try:
             self.info: MediaInfo = describe(self._reader)
             self._setup(start, stop, keep_interlaced)
+        except av.FFmpegError as error:
+            self._reader.close()
+            raise media_error(error, path) from None
         except BaseException:
             self._reader.close()
             raise
@@ -135,8 +109,13 @@ class Source:
 
     def _setup(self, start: float | None, stop: float | None, keep_interlaced: bool) -> None:
         origin = self.container.start_time
-        self._timeline = Timeline.make(self.info.format, Fraction(origin or 0, av.time_base), start, stop)
         duration = self.info.duration
+        joined = self._reader.address.live and duration is None
+        begin = Fraction(origin or 0, av.time_base)
+        if joined and (pts := self._reader.first[0].pts) is not None:
+            at = pts * self._reader.time_base
+            begin = at if self._reader.clockless else min(begin, at)
+        self._timeline = Timeline.make(self.info.format, begin, start, stop, joined=joined)
         if start is not None and duration is not None and start >= duration:
             raise UsageError(f"start ({start:g} s) is behind the end ({duration:.3f} s)")
         self.clip_duration = _clip_duration(duration, start, stop)
@@ -184,7 +163,7 @@ class Source:
         seconds = self.clip_duration or video.duration
         return round(seconds * float(video.rate)) if seconds and video.rate else 0
 
-    def __enter__(self) -> Source:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -202,6 +181,10 @@ class Source:
     def abandon(self) -> None:
         """Never close: a thread hangs in a read from the input, and freeing it then would crash."""
         self._abandoned = True
+
+    def end(self) -> None:
+        """Let the iteration end soon, as at the end of the stream; from any thread."""
+        self._reader.end()
 
     def streams_to_copy(self) -> list[Stream]:
         """All streams but the chosen video, without the kinds that were left out."""
@@ -221,72 +204,13 @@ class Source:
         """See the class; can be iterated once.
 
         Raises:
-            MediaError: FFmpeg cannot convert or deinterlace the frames.
+            MediaError: FFmpeg cannot convert or deinterlace the frames; damage, if `strict`.
             UsageError: no frame in the wanted part; interlaced frames show up with `keep_interlaced`.
         """
         try:
             yield from self._deliver()
         except av.FFmpegError as error:
             raise media_error(error, self._reader.path) from None
-
-    def packets(self, frames: int | None = None) -> Iterator[av.Packet[Any]]:
-        """Only the packets that iterating would give, without decoding any video; in its place.
-
-        Args:
-            frames: that the video gave elsewhere: then `stats` says what is missing, but for damage that
-                only decoding finds.
-        """
-        self._reader.decoding = False
-        video_done = False
-        for item in self._reader:
-            if isinstance(item, av.VideoFrame):
-                continue  # decoded when the input was opened
-            if item.stream_index == self.video.index:
-                at = item.dts if item.dts is not None else item.pts
-                video_done = video_done or (
-                    at is not None and self._timeline.after(at, self._reader.time_base)
-                )
-            elif item.stream_index in self._selected:
-                packet = self._packet(item)
-                if packet is not None:
-                    yield packet
-            if video_done and self._beyond(item):
-                break
-        if frames is not None:
-            self.stats.frames = frames
-            self._finish_stats()
-
-    def between(self, begin: int, end: int | None) -> Iterator[av.VideoFrame]:
-        """Only the frames from one time to another, as iterating would give them; in its place.
-
-        Where the format allows it, reading begins shortly before them. `stats` counts the damage of these
-        frames.
-
-        Args:
-            begin, end: pts of the first frame wanted and of the first one not wanted; None: all.
-        """
-        self._seek(begin * self._reader.time_base + self._timeline.offset)
-        for _, frame in self._part(lambda _, frame: (frame.pts or 0) >= begin):
-            if end is not None and (frame.pts or 0) >= end:
-                return
-            yield frame
-
-    def counted(self, first: int, count: int | None) -> Iterator[av.VideoFrame]:
-        """Only `count` frames (None: all) from number `first` on; otherwise as `between`."""
-        for number, frame in self._part(lambda number, _: number >= first):
-            if count is not None and number >= first + count:
-                return
-            yield frame
-
-    def _part(self, wanted: Callable[[int, av.VideoFrame], bool]) -> Iterator[tuple[int, av.VideoFrame]]:
-        self._whole = False  # what lies before and behind is not missing
-        self.select(set())
-        for number, frame in enumerate(self):
-            assert isinstance(frame, av.VideoFrame)
-            if wanted(number, frame):
-                yield number, frame
-            else:
-                self._reader.stats.decode_errors = self.stats.corrupt_frames = 0
 
     def _deliver(self) -> Iterator[av.VideoFrame | av.Packet[Any]]:
         timeline, base = self._timeline, self._reader.time_base
@@ -305,6 +229,7 @@ class Source:
                 elif not timeline.before(pts, base):
                     held = item, pts, duration
             elif item.stream_index in self._selected:
+                self._witness.packet(item)
                 packet = self._packet(item)
                 if packet is not None:
                     yield packet
@@ -316,12 +241,13 @@ class Source:
             for frame in self._deinterlacer.flush():
                 yield self._delivered(frame)
         self._finish_stats()
+        self._refuse_damage()
 
     def _frame(
         self, frame: av.VideoFrame, pts: int, duration: int, following: av.VideoFrame | None = None
     ) -> Iterator[av.VideoFrame]:
         base = self._reader.time_base
-        self.stats.corrupt_frames += frame.is_corrupt
+        self._witness.frame(frame, pts)
         if self._timeline.end is not None:
             duration = max(1, min(duration, int(self._timeline.end / base) - pts))
         frame.pts, frame.time_base, frame.duration = self._timeline.shift(pts, base), base, duration
@@ -347,7 +273,7 @@ class Source:
         frame, but their sum is the end of the track.
         """
         stream = self.video
-        if self.info.format != SEEKABLE[0] or not stream.duration or self._reader.stats.discarded:
+        if self.info.format != MP4 or not stream.duration or self._reader.stats.discarded:
             return duration
         rest = (stream.start_time or 0) + stream.duration - pts
         return rest if rest > 0 else duration
@@ -356,7 +282,12 @@ class Source:
         self.stats.frames += 1
         self.stats.video_end = float(((frame.pts or 0) + frame.duration) * self._reader.time_base)
         self._copy_counts()
+        self._refuse_damage()
         return frame
+
+    def _refuse_damage(self) -> None:
+        if self._strict and (found := self.stats.damage()):
+            raise MediaError(f"the input is damaged: {', '.join(found)}", path=self._reader.path)
 
     def _packet(self, packet: av.Packet[Any]) -> av.Packet[Any] | None:
         """The packet on the output's clock; None if it lies outside the kept part or is hidden."""
@@ -415,7 +346,7 @@ class Source:
 
     def _seek(self, begin: Fraction) -> None:
         """Read on from well before a time on the input's clock, if that is exact and spares anything."""
-        if self._reader.path == STDIN or self.info.format not in SEEKABLE:
+        if self._reader.address.protocols != "file" or self.info.format not in SEEKABLE:
             return
         target = begin - SEEK_MARGIN
         if target - Fraction(self.info.start) > SEEK_FROM - SEEK_MARGIN:
@@ -431,18 +362,27 @@ class Source:
         read = self._reader.stats
         if read.clock_jumps:
             self.notes.append(f"the clock starts anew {read.clock_jumps} times: the parts were joined")
+        if read.broken and self._reader.address.waits:
+            self.stats.broken = read.broken
+        elif read.broken:
+            self.notes.append(f"the stream ended: {read.broken}")
         if not self._whole:
             if not self.stats.frames:
                 raise UsageError("no frame lies between start and stop")
+            return
+        if self._reader.ended:
             return
         promised = self.info_video.frames - read.discarded
         # AVI counts empty chunks too, which mean "show the last frame again".
         tolerance = 2 + promised // 50 if self.info.format in NO_PTS else 0
         self.stats.expected_frames = promised if promised > self.stats.frames + tolerance else 0
         if self.info.duration is not None and self.info.format in PROMISED_DURATION:
-            missing = self.info.start + self.info.duration - read.last_end
+            # MP4 counts from the first time stamp, the others from zero.
+            begin = self.info.start if self.info.format == MP4 else 0.0
+            missing = begin + self.info.duration - read.last_end
             if missing > max(0.5, 0.02 * self.info.duration):
                 self.stats.missing_seconds = missing
+        self._witness.conclude(self._reader, self._selected)
 
 
 def _clip_duration(duration: float | None, start: float | None, stop: float | None) -> float | None:

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 from upscale.model.config import GeneratorConfig
 
+#: Precisions that are counted: bytes of an activation and of a weight inside the convolutions.
+ELEMENT_BYTES = {"fp32": 4, "int8": 1}
+_FLOAT = 4  # everything outside the convolutions, in both precisions
+_BIAS = 4  # float32, or int32 in int8 networks
+
 
 @dataclass(frozen=True, slots=True)
 class Complexity:
@@ -32,3 +37,70 @@ def complexity(config: GeneratorConfig) -> Complexity:
     per_pixel = weights / (config.scale * config.unshuffle) ** 2
     cells = 1 + 2 * len(config.layers)
     return Complexity(weights + biases, per_pixel, cells * config.unshuffle)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCost:
+    """One operator on one frame.
+
+    Attributes:
+        name: as in the exported files.
+        macs: multiply-accumulates.
+        weights: bytes of weights and biases.
+        read, written: bytes of activations.
+    """
+
+    name: str
+    macs: int
+    weights: int
+    read: int
+    written: int
+
+
+def layer_costs(config: GeneratorConfig, height: int, width: int, precision: str = "fp32") -> list[LayerCost]:
+    """Every operator of the exported network for an input of height × width pixels, first to last.
+
+    Each operator is taken to read its inputs from memory and to write its output there, which is
+    so where a frame is larger than the caches: no runtime here runs two convolutions at once. ReLU is
+    part of its convolution. In int8 the convolutions' weights and activations are one byte; the picture,
+    the anchor and both shuffles stay float, as in `upscale.model.quantize`.
+
+    Args:
+        height, width: multiples of the generator's `unshuffle`.
+        precision: one of `ELEMENT_BYTES`.
+    """
+    u, size = config.unshuffle, ELEMENT_BYTES[precision]
+    pixels = height * width
+    cells = pixels // u**2
+    last = config.layers[-1][1]
+    start, end = _FLOAT * cells * u**2, _FLOAT * cells * last  # bytes of the float maps around the layers
+
+    def moved(name: str, read: int, written: int) -> LayerCost:
+        return LayerCost(name, 0, 0, read, written)
+
+    costs = [moved("unshuffled", start, start)] if u > 1 else []
+    if size != _FLOAT:
+        costs.append(moved("quantize", start, start // _FLOAT * size))
+    for i, (inputs, outputs) in enumerate(config.layers):
+        weights = 9 * inputs * outputs
+        costs.append(
+            LayerCost(
+                f"convs.{i}",
+                macs=cells * weights,
+                weights=weights * size + outputs * _BIAS,
+                read=cells * inputs * size,
+                written=cells * outputs * size,
+            )
+        )
+    if size != _FLOAT:
+        costs.append(moved("dequantize", end // _FLOAT * size, end))
+    if u > 1:
+        costs.append(moved("anchor", start, end))
+    costs.append(moved("anchored", end + (end if u > 1 else start), end))
+    costs.append(moved("upscaled", end, end))
+    return costs
+
+
+def frame_bytes(config: GeneratorConfig, height: int, width: int, precision: str = "fp32") -> int:
+    """Bytes that one frame moves between the processor and memory: the sum of `layer_costs`."""
+    return sum(c.weights + c.read + c.written for c in layer_costs(config, height, width, precision))

@@ -28,6 +28,13 @@ class Generator(nn.Module):
         """(N, 1, H, W) luma in 0…1 → (N, 1, 2H, 2W), not clipped; H and W multiples of `unshuffle`."""
         return run_layers(x, self.config, self.get_buffer("anchor"), list(self.convs))
 
+    def lowered(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """`forward` with convolutions that were converted to `dtype`; the anchor stays as `x` is."""
+        convs: list[Callable[[Tensor], Tensor]] = list(self.convs)
+        first = convs[0]
+        convs[0] = lambda y: first(y.to(dtype))
+        return run_layers(x, self.config, self.get_buffer("anchor"), convs)
+
 
 def run_layers(
     x: Tensor, config: GeneratorConfig, anchor: Tensor, convs: Sequence[Callable[[Tensor], Tensor]]

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from upscale.model.generator import Generator
 
 #: File kinds of one model, in the order in which they are listed.
-KINDS = ("safetensors", "onnx", "tflite", "tflite_int8")
+KINDS = ("safetensors", "onnx", "tflite", "tflite_int8", "onnx_int8")
+#: What the exporter's file names end in.
+SUFFIXES = {
+    "safetensors": ".safetensors",
+    "onnx": ".onnx",
+    "tflite": ".tflite",
+    "tflite_int8": "_int8.tflite",
+    "onnx_int8": "_int8.onnx",
+}
 #: No honest model of this family comes near; larger files are refused unread.
 MAX_BYTES = 64 * 2**20
 PICKLES = {".pth", ".pt", ".ckpt", ".pkl", ".pickle", ".bin"}
@@ -45,6 +53,7 @@ class ModelFiles:
     onnx: Path | None = None
     tflite: Path | None = None
     tflite_int8: Path | None = None
+    onnx_int8: Path | None = None
     sha256: dict[str, str] = field(default_factory=dict)
     fidelity: str | None = None
     strength: float | None = None
@@ -166,10 +175,11 @@ def _user_model(path: Path) -> ModelFiles:
         return ModelFiles(
             path.stem, config, safetensors=path, sha256={"safetensors": digest}, fidelity=fidelity
         )
-    if suffix == ".onnx":
-        return ModelFiles(path.stem, None, onnx=path, sha256={"onnx": digest}, fidelity=fidelity)
-    if suffix == ".tflite":
-        return ModelFiles(path.stem, None, tflite=path, sha256={"tflite": digest}, fidelity=fidelity)
+    if suffix in (".onnx", ".tflite"):
+        # The exporter's name tells: what is inside is only known to the runtime.
+        kind = suffix[1:] + ("_int8" if path.stem.endswith("_int8") else "")
+        found: dict[str, Any] = {kind: path}
+        return ModelFiles(path.stem, None, sha256={kind: digest}, fidelity=fidelity, **found)
     raise UsageError("not a weights file: .safetensors, .onnx or .tflite", path=str(path))
 
 

@@ -17,11 +17,10 @@ from upscale.model.export_tflite import export_tflite
 from upscale.model.generator import Generator
 from upscale.model.parity import Parity, check_exports
 from upscale.model.quantize import quantize_int8
-from upscale.model.weights import KINDS, ModelFiles, file_hash
+from upscale.model.weights import SUFFIXES, ModelFiles, file_hash
 from upscale.train import checkpoint, dataset
 from upscale.train.loop import load_network
 
-SUFFIXES = dict(zip(KINDS, (".safetensors", ".onnx", ".tflite", "_int8.tflite"), strict=True))
 #: Degraded held-out crops that set the ranges of the int8 file, stitched into larger pictures.
 CALIBRATION = 16
 
@@ -72,6 +71,7 @@ def export_network(network: Generator, facts: dict[str, Any], prefix: Path, cach
     config = network.config
     prefix.parent.mkdir(parents=True, exist_ok=True)
     paths = {kind: prefix.with_name(prefix.name + suffix) for kind, suffix in SUFFIXES.items()}
+    del paths["onnx_int8"]
     tensors = {k: v.contiguous() for k, v in network.state_dict().items()}
     training = facts["config"] | {"stage": facts["stage"], "step": facts["step"]}
     metadata = {"config": config.to_json(), "training": json.dumps(training)}

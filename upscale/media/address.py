@@ -1,0 +1,146 @@
+"""What the text of an input means: a file, standard input, a URL or a capture device.
+
+A URL or a device is one only where the user typed it as the input of a job. What a file, a directory or
+a playlist says is never looked at here, and each kind opens with its own list of protocols: a URL never
+reaches a file, a file never reaches the network.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from upscale.errors import UsageError
+
+#: Path that stands for standard input.
+STDIN = "-"
+
+_HTTP = "http,https,httpproxy,tcp,tls,crypto"
+_RTMP = "rtmp,rtmpe,rtmps,rtmpt,rtmpte,rtmpts,ffrtmphttp,ffrtmpcrypt,http,https,tcp,tls"
+_RTSP = "rtsp,rtsps,rtp,srtp,udp,tcp,tls,http,https,httpproxy"
+
+#: Scheme of a URL → FFmpeg protocols that it may use.
+_SCHEMES = {
+    "http": _HTTP,
+    "https": _HTTP,
+    "rtmp": _RTMP,
+    "rtmpe": _RTMP,
+    "rtmps": _RTMP,
+    "rtmpt": _RTMP,
+    "rtmpte": _RTMP,
+    "rtmpts": _RTMP,
+    "rtp": "rtp,srtp,udp",
+    "rtsp": _RTSP,
+    "rtsps": _RTSP,
+    "srt": "srt,udp",
+    "srtp": "rtp,srtp,udp",
+    "tcp": "tcp",
+    "tls": "tls,tcp",
+    "udp": "udp",
+}
+
+#: Schemes whose data comes when it comes: who does not read it in time loses it, and silence is the only
+#: end that there is.
+_UNWAITING = frozenset({"rtp", "rtsp", "rtsps", "srt", "srtp", "udp"})
+
+#: Capture devices → FFmpeg's name of the format. Not "lavfi": its filters read files.
+DEVICES = {
+    "avfoundation": "avfoundation",
+    "dshow": "dshow",
+    "fbdev": "fbdev",
+    "gdigrab": "gdigrab",
+    "v4l2": "video4linux2,v4l2",
+    "x11grab": "x11grab",
+}
+
+#: Formats that only a URL may have, besides those of files.
+_STREAM_FORMATS = "hls,mpjpeg,rtsp,rtp"
+
+#: Settings of protocols and devices that a user may give. None of them names a file or lifts a limit.
+INPUT_OPTIONS = frozenset(
+    "analyzeduration buffer_size channel cookies draw_mouse fifo_size framerate headers input_format "
+    "localaddr max_delay pixel_format probesize referer reorder_queue_size rtsp_transport standard "
+    "tls_verify user_agent video_size".split()
+)
+
+_URL = re.compile(f"({'|'.join(_SCHEMES)})://", re.IGNORECASE)
+_DEVICE = re.compile(f"({'|'.join(DEVICES)}):(?=.)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """How to open an input.
+
+    Attributes:
+        text: as the user gave it.
+        url: what FFmpeg is told to open.
+        protocols: that it may use for that, comma separated.
+        formats: that only this kind of input may have, comma separated; "" for files.
+        device: FFmpeg's name of the capture device's format, or None.
+        live: a URL or a device.
+        waits: the sender waits for its reader (a file, a pipe, TCP); where it does not, a job that is too
+            slow must leave frames out, and silence is an ordinary end.
+        reopens: opening it again gives the same data.
+        options: for FFmpeg.
+    """
+
+    text: str
+    url: str
+    protocols: str
+    formats: str = ""
+    device: str | None = None
+    live: bool = False
+    waits: bool = True
+    reopens: bool = False
+    options: tuple[tuple[str, str], ...] = ()
+
+
+def parse(text: str) -> Address:
+    """What `text` means. Looks at nothing but the text.
+
+    A file that is called like a URL or a device is reached with a path: ``./v4l2:x.mkv``.
+    """
+    if text == STDIN:
+        return Address(text=text, url="pipe:0", protocols="pipe")
+    if found := _URL.match(text):
+        scheme = found[1].lower()
+        return Address(
+            text=text,
+            url=scheme + text[found.end(1) :],
+            protocols=_SCHEMES[scheme],
+            formats=_STREAM_FORMATS,
+            live=True,
+            waits=scheme not in _UNWAITING,
+            reopens=scheme in ("http", "https"),
+            # Datagrams that nobody fetched in time are lost either way; without this, all is.
+            options=(("overrun_nonfatal", "1"),) if scheme == "udp" else (),
+        )
+    if found := _DEVICE.match(text):
+        device = DEVICES[found[1].lower()]
+        return Address(
+            text=text, url=text[found.end() :], protocols="", device=device, live=True, waits=False
+        )
+    # "file:" keeps names such as "concat:x" or "http:x" from being taken for protocols.
+    return Address(text=text, url="file:" + text, protocols="file", reopens=True)
+
+
+def is_live(text: str) -> bool:
+    """Whether an input is a URL or a capture device, which cannot be looked up in a file system."""
+    return parse(text).live
+
+
+def as_file(path: str) -> str:
+    """`path` so written that it means a file whatever it is called: for paths that no user typed."""
+    return "./" + path if is_live(path) else path
+
+
+def check_options(options: dict[str, str]) -> None:
+    """Refuse input options that are unknown, or could open files or lift limits.
+
+    Raises:
+        UsageError: naming those that there are.
+    """
+    unknown = sorted(set(options) - INPUT_OPTIONS)
+    if unknown:
+        known = ", ".join(sorted(INPUT_OPTIONS))
+        raise UsageError(f"unknown input option {unknown[0]!r}; known: {known}")
