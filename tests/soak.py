@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -40,34 +41,39 @@ class Phase:
     """One phase's measurements.
 
     Attributes:
-        samples: (seconds since the start of the phase, progress in the phase's unit, resident MB).
+        samples: (seconds since the start of the phase, progress in the phase's unit, resident MB), flat in
+            an array, because it grows with the run itself.
         files, threads: open descriptors and threads (before, after).
     """
 
     name: str
-    samples: list[tuple[float, float, float]] = field(default_factory=list)
+    samples: array[float] = field(default_factory=lambda: array("d"))
     files: tuple[int, int] = (0, 0)
     threads: tuple[int, int] = (0, 0)
     facts: dict[str, Any] = field(default_factory=dict)
 
-    def settled(self) -> list[tuple[float, float, float]]:
+    def points(self) -> np.ndarray:
+        """(samples, 3)."""
+        return np.array(self.samples).reshape(-1, 3)
+
+    def settled(self) -> np.ndarray:
         """The samples behind the warm-up."""
-        end = self.samples[-1][1]
-        return [s for s in self.samples if s[1] >= WARM_UP * end]
+        points = self.points()
+        return points[points[:, 1] >= WARM_UP * points[-1, 1]]
 
     def slope(self, axis: int) -> float:
         """Megabytes per second (axis 0) or per unit of progress (axis 1), by least squares."""
-        points = np.array(self.settled())
+        points = self.settled()
         return float(np.polyfit(points[:, axis], points[:, 2], 1)[0])
 
     def report(self) -> dict[str, Any]:
-        settled = [s[2] for s in self.settled()]
+        points, settled = self.points(), self.settled()[:, 2]
         half = len(settled) // 2
         return {
             "phase": self.name,
-            "seconds": round(self.samples[-1][0], 1),
-            "resident_MB": [round(self.samples[0][2], 1), round(settled[0], 1), round(settled[-1], 1)],
-            "peak_MB": round(max(s[2] for s in self.samples), 1),
+            "seconds": round(float(points[-1, 0]), 1),
+            "resident_MB": [round(float(m), 1) for m in (points[0, 2], settled[0], settled[-1])],
+            "peak_MB": round(float(points[:, 2].max()), 1),
             "growth_MB": round(float(np.median(settled[half:]) - np.median(settled[:half])), 2),
             "MB_per_10_min": round(600 * self.slope(0), 3),
             "files": list(self.files),
@@ -90,7 +96,7 @@ def measured(name: str) -> Iterator[tuple[Phase, Callable[[float], None]]]:
     begun = time.monotonic()
 
     def sample(progress: float) -> None:
-        phase.samples.append((time.monotonic() - begun, progress, resident()))
+        phase.samples.extend((time.monotonic() - begun, progress, resident()))
 
     yield phase, sample
     gc.collect()

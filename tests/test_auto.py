@@ -85,7 +85,7 @@ def test_second_call_measures_nothing(model: ModelFiles, races: Races) -> None:
     assert (first, second, races.count) == (Variant("tflite", "int8"), first, 1)
     assert reason == (
         "measured earlier on this machine: tflite int8 5.0 ms, onnx int8 6.0 ms, torch fp32 10.0 ms, "
-        "tflite fp32 15.0 ms, onnx fp32 20.0 ms per frame; not torch bf16: it is far off"
+        "tflite fp32 15.0 ms, onnx fp32 20.0 ms per frame; torch bf16 is far off from fp32, too much"
     )
 
 
@@ -93,6 +93,13 @@ def test_exact_one_wins_a_near_tie_and_onnx_among_the_exact(model: ModelFiles, r
     """onnxruntime starts a second sooner than torch, and two per cent are noise."""
     races.times = {"onnx fp32": 20.0, "torch fp32": 19.6, "tflite fp32": 30.0, "tflite int8": 19.5}
     assert backends.choose(model, 360, 640)[0] == Variant("onnx", "fp32")
+
+
+def test_what_was_asked_for_but_spoils_the_picture_is_refused(model: ModelFiles, races: Races) -> None:
+    """A processor whose int8 kernels saturate, say: better an error than a worse picture."""
+    races.times, races.refused = {}, {"onnx int8": "differs by 3.00 code values"}
+    with pytest.raises(BackendError, match="not on this machine: onnx int8 differs"):
+        backends.choose(model, 360, 640, backend="onnx", precision="int8")
 
 
 @pytest.mark.parametrize(
@@ -276,7 +283,7 @@ def test_blend_has_no_int8_of_onnx(model: ModelFiles) -> None:
     assert found == [Variant("tflite", "int8")]
 
 
-def test_fp32_of_onnx_is_tried_on_what_else_onnxruntime_has(
+def test_onnx_is_tried_on_what_else_onnxruntime_has(
     real: ModelFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a list of providers that stands for another build; what cannot start is left out."""
@@ -292,15 +299,15 @@ def test_fp32_of_onnx_is_tried_on_what_else_onnxruntime_has(
         return load(name, model, **given)
 
     monkeypatch.setattr(backends, "load", watched)
-    outcome = trial.measure(real, FP32[:1], (16, 16), 8, 1)
-    assert tried == [
-        "onnx cpu fp32",
-        "onnx fp32",
-        "onnx cuda fp32",
-        "onnx openvino fp32",
-        "onnx openvino bf16",
-    ]
-    assert outcome.times.keys() == {"onnx fp32"}
+    monkeypatch.setattr(auto, "_version", lambda package: "1.0")
+    monkeypatch.setattr(trial, "measure_apart", trial.measure)
+    alone = ModelFiles("own", None, onnx=real.onnx)
+    assert backends.choose(alone, 16, 16)[0] == Variant("onnx", "fp32")
+    assert tried[:2] == ["onnx cpu fp32", "onnx fp32"]  # what the others are compared with comes first
+    assert set(tried[2:]) == {"onnx bf16", "onnx cuda fp32", "onnx openvino fp32", "onnx openvino bf16"}
+    tried.clear()
+    backends.choose(alone, 16, 16, precision="fp32")
+    assert not [name for name in tried if "bf16" in name]
 
 
 def test_device_that_won_is_used_again(real: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:

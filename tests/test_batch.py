@@ -133,3 +133,13 @@ def test_impossible_directories_are_refused(tmp_path: Path) -> None:
         upscale_directory(str(tmp_path), str(tmp_path / "file"), OPTIONS)
     with pytest.raises(UsageError, match="not a directory"):
         upscale_directory(str(tmp_path / "file"), None, OPTIONS)
+
+
+def test_a_folder_called_like_a_device_holds_files(
+    tmp_path: Path, make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards: Path drops the "./" by which the user said that this is no camera."""
+    monkeypatch.chdir(tmp_path)
+    Path("v4l2:").mkdir()
+    make_clip(tmp_path / "v4l2:" / "a.mkv")
+    assert len(upscale_directory("./v4l2:", "out", OPTIONS).results) == 1

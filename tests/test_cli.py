@@ -329,6 +329,31 @@ def test_a_signal_stops_cleanly(number: int, code: int, tmp_path: Path, make_cli
     assert os.listdir(folder) == []
 
 
+def test_a_signal_while_ffmpeg_logs_is_not_lost() -> None:
+    """PyAV calls Python's logging from C, prints what is raised there, and goes on."""
+    script = """
+import logging, signal, sys, time
+from upscale.cli import main
+
+class Press(logging.Handler):
+    def emit(self, record):
+        signal.raise_signal(signal.SIGINT)
+
+main._catch_signals()
+logging.getLogger("libav").addHandler(Press())
+import av.logging
+av.logging.set_level(av.logging.ERROR)
+try:
+    av.logging.log(av.logging.ERROR, "x", "message")
+    time.sleep(10)
+except main.Stopped as stopped:
+    sys.exit(main._report(stopped, verbose=False))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 130
+    assert one_line(done) == "upscale: stopped; unfinished files were removed"
+
+
 def test_a_silent_stdin_can_be_interrupted(tmp_path: Path) -> None:
     """FFmpeg repeats an interrupted read, so the read must not be in the main thread."""
     command = [sys.executable, "-m", "upscale", "-", str(tmp_path / "o.mkv"), "--model", "lanczos"]
@@ -376,6 +401,7 @@ def test_info_about_the_default_model_counts_it() -> None:
 def test_text_is_made_harmless() -> None:
     assert clean("a\x1b]0;x\x07b\r\nc\x9bd\udcffe\u202ef") == "a?]0;x?b??c?d?e?f"
     assert clean("Ünïcode 漢字 🎬") == "Ünïcode 漢字 🎬"
+    assert clean("rtsp://me:secret@camera/x: gone") == "rtsp://me:***@camera/x: gone"
 
 
 def test_sizes_and_tables_for_people() -> None:

@@ -10,7 +10,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from upscale.model.boards import BOARDS, EFFICIENCY, estimates
-from upscale.model.complexity import complexity, frame_bytes, layer_costs
+from upscale.model.complexity import ELEMENT_BYTES, complexity, frame_bytes, layer_costs
 from upscale.model.config import GeneratorConfig
 from upscale.model.weights import bundled, find_model
 
@@ -50,7 +50,8 @@ def test_bytes_are_those_of_the_exported_file(name: str, kind: str, precision: s
     assert path is not None
     costs = layer_costs(model.config, 360, 640, precision)
     # TFLite copies the anchor with a 1×1 convolution; ONNX needs no weights for it, and none are counted.
-    anchor = 4 * (model.config.unshuffle**2 + 1) * model.config.layers[-1][1]
+    u, outputs = model.config.unshuffle, model.config.layers[-1][1]
+    anchor = ELEMENT_BYTES[precision] * u**2 * outputs + 4 * outputs
     counted = [(c.weights + anchor * (c.name == "anchor"), c.read, c.written) for c in costs]
     assert sorted(operators_of(path, 360, 640)) == sorted(counted)
 

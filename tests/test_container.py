@@ -99,9 +99,8 @@ def test_nothing_is_fetched_from_the_network(tmp_path: Path) -> None:
         (tmp_path / "list.mp4").write_text(
             f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{url}\n#EXT-X-ENDLIST\n"
         )
-        for path in (str(tmp_path / "list.mp4"), url):
-            with pytest.raises(MediaError):
-                open_input(path)
+        with pytest.raises(MediaError):
+            open_input(str(tmp_path / "list.mp4"))
         with pytest.raises(TimeoutError):
             server.accept()
 

@@ -35,3 +35,15 @@ def test_seeded_corruption_gets_an_answer_every_time(tmp_path: Path) -> None:
     assert {case["kind"] for case in cases if case["code"] == 3} == {".mkv", ".mp4", ".ts", ".webm"}
     memory = [case["memory"] for case in cases if case["memory"]]
     assert memory[-1] - memory[4] < 40e6, memory
+
+
+@pytest.mark.parametrize("path", sorted((FUZZ / "found").iterdir()), ids=lambda path: path.stem)
+def test_what_the_fuzzer_found_gets_an_answer(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inputs of former crashes, each named after its cause."""
+    monkeypatch.syspath_prepend(str(FUZZ))
+    from media import answer
+
+    (tmp_path / "out").mkdir()
+    assert answer(path, tmp_path / "out") in (1, 3)

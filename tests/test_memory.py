@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 
+import av
 import pytest
 from conftest import MakeClip
 
@@ -34,7 +35,10 @@ def test_nothing_of_a_finished_job_waits_for_the_garbage_collector(
     gc.disable()
     try:
         upscale_file(str(clip), str(tmp_path / "out.mp4"), Options(model="lanczos"))
-        kept = {type(o).__name__ for o in gc.get_objects()}
+        objects = gc.get_objects()
+        kept = {type(o).__name__ for o in objects}
+        pictures = [o.width for o in objects if isinstance(o, av.VideoFrame)]
     finally:
         gc.enable()
     assert not kept & {"Source", "Reader", "Sink", "FrameUpscaler", "_Job", "_Loop"}
+    assert [w for w in pictures if w > 16] == []

@@ -71,3 +71,19 @@ def test_custom_tags_come_through_once(tmp_path: Path, target: str) -> None:
     with av.open(str(out)) as container:
         found = {k.lower(): v for k, v in container.metadata.items()}
     assert {k: found.get(k) for k in tags} == tags
+
+
+@pytest.mark.parametrize("place", ["film", "stream", "chapter"])
+@pytest.mark.parametrize("target", ["mkv", "mp4"])
+def test_tags_that_are_not_utf_8_keep_their_bytes(place: str, target: str, tmp_path: Path) -> None:
+    """Old AVI files name their films in Latin-1. PyAV's strict decoding refused the whole file.
+
+    Found by the coverage-guided fuzzer.
+    """
+    source = write_rich(tmp_path / "in.mkv", subtitle=None)
+    word = {"film": b"A Film", "stream": b"track 0", "chapter": b"Zwei"}[place]
+    data = source.read_bytes()
+    assert data.count(word) == 1
+    source.write_bytes(data.replace(word, b"\xe9" + word[1:]))
+    passage(source, tmp_path / f"out.{target}")
+    assert b"\xe9" + word[1:] in (tmp_path / f"out.{target}").read_bytes()

@@ -111,31 +111,38 @@ def test_refuses_weights_outside_the_file(location: str, tmp_path: Path) -> None
         read_onnx(save(model, folder / "x.onnx"))
 
 
-def test_refuses_weights_outside_the_file_wherever_they_hide() -> None:
-    """Tensors also sit in node attributes, subgraphs, functions and sparse initialisers."""
-    from upscale.backends.onnx_file import _has_external_data
-
+def test_refuses_weights_outside_the_file_wherever_they_hide(tmp_path: Path) -> None:
+    """Tensors also sit in node attributes and sparse initialisers."""
     tensor = numpy_helper.from_array(np.zeros(4, np.float32), "t")
     external(tensor, "x")
     constant = helper.make_node("Constant", [], ["c"], value=tensor)
-    inner = helper.make_graph([constant], "inner", [], [])
-    branch = helper.make_node("If", ["b"], ["y"], then_branch=inner, else_branch=inner)
     indices = numpy_helper.from_array(np.arange(4), "i")
     sparse = onnx.SparseTensorProto(values=tensor, indices=indices, dims=[4])
-    function = helper.make_function("d", "f", [], ["c"], [constant], [helper.make_opsetid("", 13)])
-    hiding = {
-        "attribute": helper.make_graph([constant], "g", [], []),
-        "subgraph": helper.make_graph([branch], "g", [], []),
-        "sparse": onnx.GraphProto(name="g", sparse_initializer=[sparse]),
-    }
-    for place, graph in hiding.items():
-        data = helper.make_model(graph).SerializeToString()
-        assert _has_external_data(memoryview(data), "model", 0), place
-    plain = onnx.GraphProto(name="g")
-    data = helper.make_model(plain, functions=[function]).SerializeToString()
-    assert _has_external_data(memoryview(data), "model", 0), "function"
-    data = build_onnx(TINY, random_weights(TINY), {"location": "x"}).SerializeToString()
-    assert not _has_external_data(memoryview(data), "model", 0)
+    for graph in (
+        helper.make_graph([constant], "g", [], []),
+        onnx.GraphProto(name="g", sparse_initializer=[sparse]),
+    ):
+        with pytest.raises(ModelError, match="outside itself"):
+            read_onnx(save(helper.make_model(graph), tmp_path / "x.onnx"))
+    read_onnx(save(build_onnx(TINY, random_weights(TINY), {"location": "x"}), tmp_path / "x.onnx"))
+
+
+def test_refuses_what_can_hide_or_run_for_ever(tmp_path: Path) -> None:
+    """Loops and branches, functions, and operators that are code of somebody's own."""
+    inner = helper.make_graph([helper.make_node("Identity", ["x"], ["z"])], "inner", [], [])
+    loop = helper.make_node("Loop", ["n", "b", "x"], ["y"], body=inner)
+    branch = helper.make_node("If", ["b"], ["y"], then_branch=inner, else_branch=inner)
+    custom = helper.make_node("Run", ["x"], ["y"], domain="evil.example")
+    function = helper.make_function(
+        "d", "f", ["x"], ["y"], [helper.make_node("Identity", ["x"], ["y"])], [helper.make_opsetid("", 13)]
+    )
+    for node, words in ((loop, "loops"), (branch, "branches"), (custom, "not ONNX's own")):
+        model = helper.make_model(helper.make_graph([node], "g", [], []))
+        with pytest.raises(ModelError, match=words):
+            read_onnx(save(model, tmp_path / "x.onnx"))
+    model = helper.make_model(helper.make_graph([], "g", [], []), functions=[function])
+    with pytest.raises(ModelError, match="functions"):
+        read_onnx(save(model, tmp_path / "x.onnx"))
 
 
 def test_refuses_large_files_unread(tmp_path: Path) -> None:
@@ -152,7 +159,7 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_deeply_nested_file_is_refused(tmp_path: Path) -> None:
-    """Each level of a nested subgraph costs a stack frame: 10 000 of them must not end the process."""
+    """Subgraphs are not entered: 10 000 of them must not end the process."""
     graph = onnx.GraphProto(name="g").SerializeToString()
 
     def wrap(field: int, data: bytes) -> bytes:
@@ -165,5 +172,5 @@ def test_deeply_nested_file_is_refused(tmp_path: Path) -> None:
         graph = wrap(1, wrap(5, wrap(6, graph)))
     path = tmp_path / "x.onnx"
     path.write_bytes(wrap(7, graph))
-    with pytest.raises(ModelError, match="not an ONNX file"):
+    with pytest.raises(ModelError, match="branches or loops"):
         read_onnx(path)

@@ -6,19 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from networks import HALF, TINY, real_luma, write_model
+from networks import HALF, TINY, random_weights, real_luma, write_model
 
 from upscale.errors import ModelError
+from upscale.model.export_onnx_int8 import export_onnx_int8
+from upscale.model.export_tflite_int8 import export_tflite_int8
 from upscale.model.parity import check_exports
-from upscale.model.quantize import quantize_int8
+from upscale.model.quantize import quantize
 
 
 def test_passes_and_reports(samples: Path, tmp_path: Path) -> None:
     pictures = [real_luma(samples / "bee_360p.mp4", n)[:120, :160] for n in (0, 9)]
     model = write_model(tmp_path, HALF)
-    assert model.tflite is not None
-    quantize_int8(model.tflite, tmp_path / "int8.tflite", pictures)
-    parity = check_exports(replace(model, tflite_int8=tmp_path / "int8.tflite"), pictures)
+    integers = quantize(HALF, random_weights(HALF), pictures)
+    export_tflite_int8(integers, tmp_path / "int8.tflite", {})
+    export_onnx_int8(integers, tmp_path / "int8.onnx", {})
+    int8 = {"tflite_int8": tmp_path / "int8.tflite", "onnx_int8": tmp_path / "int8.onnx"}
+    parity = check_exports(replace(model, **int8), pictures)
     assert parity.onnx in (0, 1)
     assert parity.tflite in (0, 1)
     assert parity.int8_psnr is not None
@@ -28,7 +32,12 @@ def test_passes_and_reports(samples: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [("onnx", "onnx differs"), ("tflite", "tflite differs"), ("tflite_int8", "int8 is")],
+    [
+        ("onnx", "onnx differs"),
+        ("tflite", "tflite differs"),
+        ("tflite_int8", "int8 tflite is"),
+        ("onnx_int8", "int8 onnx is"),
+    ],
 )
 def test_another_networks_file_fails(kind: str, words: str, samples: Path, tmp_path: Path) -> None:
     pictures = [real_luma(samples / "bee_360p.mp4", 0)[:120, :160]]

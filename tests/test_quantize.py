@@ -1,110 +1,110 @@
-"""The int8 file: close to the float one, smaller, and run by the same backend."""
+"""Integers in place of floats: near the float network, and reproducible."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from ai_edge_litert import schema_py_generated as schema
-from networks import FULL, HALF, random_weights, real_luma
+from networks import FULL, HALF, TINY, random_weights, real_luma, write_model
 
-from upscale.backends.tflite import TfliteBackend
-from upscale.errors import BackendError, ModelError
+from upscale import backends
+from upscale.errors import ModelError
+from upscale.model import quantize as module
 from upscale.model.config import GeneratorConfig
-from upscale.model.export_tflite import export_tflite
-from upscale.model.quantize import MIN_PSNR, Quantized, quantize_int8
+from upscale.model.quantize import CODE, MIN_PSNR, IntegerNetwork, quantize, run_integers
 
 
 @pytest.fixture(scope="module")
 def pictures(samples: Path) -> list[np.ndarray]:
     clips = ("bee_360p.mp4", "face_360p.mp4")
-    return [real_luma(samples / clip, n)[:180, :240] for clip in clips for n in (0, 20)]
+    return [real_luma(samples / clip, n)[:90, :120] for clip in clips for n in (0, 20)]
 
 
 @pytest.fixture(scope="module", params=[HALF, FULL], ids=["half", "full"])
-def int8(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, pictures: list[np.ndarray]
-) -> tuple[GeneratorConfig, Path, Path, Quantized]:
+def network(request: pytest.FixtureRequest, pictures: list[np.ndarray]) -> IntegerNetwork:
     config: GeneratorConfig = request.param
-    folder = tmp_path_factory.mktemp("int8")
-    source, target = folder / "net.tflite", folder / "net_int8.tflite"
-    export_tflite(config, random_weights(config), source, {"training": "none"})
-    return config, source, target, quantize_int8(source, target, pictures)
+    return quantize(config, random_weights(config), pictures)
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / np.mean((a.astype(float) - b.astype(float)) ** 2)))
 
 
-def test_close_to_float_on_a_real_frame(
-    int8: tuple[GeneratorConfig, Path, Path, Quantized], samples: Path
-) -> None:
-    """On a whole frame that calibration has not seen, at a size that it has not seen."""
-    _, source, target, quantized = int8
-    luma = real_luma(samples / "bee_360p.mp4", 40)
-    with TfliteBackend(source) as exact, TfliteBackend(target) as rounded:
-        assert psnr(rounded(luma), exact(luma)) >= MIN_PSNR
-        assert rounded(luma[:33, :51]).shape == (66, 102)
-    assert quantized.recipe == "static"
-    assert quantized.psnr >= MIN_PSNR
+def test_close_to_float_on_a_real_frame(network: IntegerNetwork, samples: Path, tmp_path: Path) -> None:
+    """On a whole frame that calibration has not seen, against another runtime's float network."""
+    luma = real_luma(samples / "bee_360p.mp4", 40)[:, :320]
+    with backends.load("onnx", write_model(tmp_path, network.config)) as exact:
+        expected = exact(luma)
+    rounded = run_integers(network.config, network.layers, luma)
+    assert (rounded.shape, rounded.dtype) == (expected.shape, np.uint8)
+    assert psnr(rounded, expected) >= MIN_PSNR
+    assert psnr(np.kron(luma, np.ones((2, 2), np.uint8)), expected) < MIN_PSNR  # it is no mere anchor
+    assert network.psnr >= MIN_PSNR
 
 
-def test_convolutions_are_int8_and_the_anchor_is_not(
-    int8: tuple[GeneratorConfig, Path, Path, Quantized],
-) -> None:
-    """An anchor in int8 would round the picture itself: 2.4 to 3.3 dB worse."""
-    config, source, target, _ = int8
-    assert target.stat().st_size < 0.5 * source.stat().st_size
-    model = schema.ModelT.InitFromPackedBuf(target.read_bytes())
-    kinds = {tensor.name.decode(): tensor.type for tensor in model.subgraphs[0].tensors}
-    for i in range(len(config.layers)):
-        assert kinds[f"convs.{i}.weight"] == schema.TensorType.INT8
-    for name in ("luma", "anchor", "anchored", "upscaled"):
-        assert kinds[name] == schema.TensorType.FLOAT32
+def test_layers_are_what_integer_kernels_take(network: IntegerNetwork) -> None:
+    for layer, (inputs, outputs) in zip(network.layers, network.config.layers, strict=True):
+        assert (layer.kernel.dtype, layer.kernel.shape) == (np.int8, (outputs, inputs, 3, 3))
+        assert layer.kernel.min() >= -127
+        assert (layer.bias.dtype, layer.bias.shape) == (np.int32, (outputs,))
+        assert (layer.scales.dtype, layer.scales.shape) == (np.float32, (outputs,))
+        assert layer.step > 0
 
 
-def test_keeps_the_metadata(int8: tuple[GeneratorConfig, Path, Path, Quantized]) -> None:
-    config, _, target, _ = int8
-    model = schema.ModelT.InitFromPackedBuf(target.read_bytes())
-    found = {m.name.decode(): bytes(model.buffers[m.buffer].data).decode() for m in model.metadata}
-    assert GeneratorConfig.from_json(found["config"]) == config
+def test_ranges_and_biases_are_better_than_plain_rounding(pictures: list[np.ndarray]) -> None:
+    with module._one_thread():
+        compare_roundings([picture[:48, :64] for picture in pictures])
 
 
-def test_prints_nothing_and_is_reproducible(
-    int8: tuple[GeneratorConfig, Path, Path, Quantized],
-    pictures: list[np.ndarray],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    _, source, target, quantized = int8
-    assert quantize_int8(source, tmp_path / "again", pictures) == quantized
-    assert (tmp_path / "again").read_bytes() == target.read_bytes()
-    assert capsys.readouterr().out == ""
+def compare_roundings(pictures: list[np.ndarray]) -> None:
+    config, weights = HALF, random_weights(HALF)
+    seen = module._Seen(config, module.conv_weights(config, weights), pictures)
+    tops = [max(float(v[i].abs().max()) for v in seen._values) for i in range(len(config.layers))]
+    plain = seen.rounded([top / (127 if i == len(tops) - 1 else 255) for i, top in enumerate(tops)])
+    steps = seen.find_steps()
+    assert seen.psnr(seen.rounded(steps)) >= seen.psnr(plain)
+    assert seen.psnr(seen.correct_biases(steps)) > seen.psnr(plain)
+    # The residual is never clipped on the pictures that were seen.
+    assert steps[-1] == pytest.approx(tops[-1] / 127)
+
+
+def test_same_pictures_same_integers(pictures: list[np.ndarray]) -> None:
+    first, second = (quantize(TINY, random_weights(TINY), pictures) for _ in range(2))
+    assert first.psnr == second.psnr
+    for a, b in zip(first.layers, second.layers, strict=True):
+        np.testing.assert_array_equal(a.kernel, b.kernel)
+        np.testing.assert_array_equal(a.bias, b.bias)
+        assert a.step == b.step
+
+
+def test_layer_of_zeros_is_kept(pictures: list[np.ndarray]) -> None:
+    """Nothing is divided by a range of 0: what is left is the anchor, exactly."""
+    weights = {name: np.zeros_like(values) for name, values in random_weights(HALF).items()}
+    network = quantize(HALF, weights, pictures[:1])
+    assert network.psnr == float("inf")
+    luma = pictures[0]
+    doubled = np.kron(luma, np.ones((2, 2), np.uint8))
+    np.testing.assert_array_equal(run_integers(HALF, network.layers, luma), doubled)
+
+
+def test_one_step_of_luma_is_one_code_value() -> None:
+    assert pytest.approx(1) == 255 * CODE
 
 
 def test_refuses_a_network_that_int8_spoils(
-    pictures: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = tmp_path / "net.tflite"
-    export_tflite(FULL, random_weights(FULL), source, {})
-    monkeypatch.setattr("upscale.model.quantize.MIN_PSNR", 500.0)
-    with pytest.raises(ModelError, match=r"static \d+\.\d dB, dynamic \d+\.\d dB"):
-        quantize_int8(source, tmp_path / "int8.tflite", pictures)
-    assert not (tmp_path / "int8.tflite").exists()
+    monkeypatch.setattr(module, "MIN_PSNR", 500.0)
+    with pytest.raises(ModelError, match=r"int8 loses too much: \d+\.\d dB, under 500 dB"):
+        quantize(TINY, random_weights(TINY), pictures)
 
 
-def test_needs_pictures(tmp_path: Path) -> None:
+def test_refuses_weights_that_do_not_fit(pictures: list[np.ndarray]) -> None:
+    with pytest.raises(ModelError, match="has shape"):
+        quantize(HALF, random_weights(FULL), pictures)
+
+
+def test_needs_pictures() -> None:
     with pytest.raises(ValueError, match="at least one"):
-        quantize_int8(tmp_path / "a", tmp_path / "b", [])
-
-
-def test_missing_package_names_the_extra(
-    pictures: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = tmp_path / "net.tflite"
-    export_tflite(FULL, random_weights(FULL), source, {})
-    monkeypatch.setitem(sys.modules, "ai_edge_quantizer", None)
-    with pytest.raises(BackendError, match=r"upscale\[train\]"):
-        quantize_int8(source, tmp_path / "int8.tflite", pictures)
+        quantize(TINY, random_weights(TINY), [])

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -19,6 +20,7 @@ from upscale.backends.base import Backend
 from upscale.cli.main import main
 from upscale.errors import BackendError
 from upscale.frames import FrameUpscaler
+from upscale.media.convert import filter_graph, measured_chroma_location
 from upscale.model.weights import find_model
 from upscale.planes import Plane, plane_view
 from upscale.reuse import SIDES, Reach, Reuse
@@ -137,9 +139,9 @@ def test_overlapping_calls_give_the_same_bits(runtime: Backend) -> None:
 
 
 class Blur:
-    """A backend with a reach of 2 pixels; counts what it is given."""
+    name, precision, description, scale = "blur", "fp32", "a blur", 2
 
-    name, description, scale = "blur", "a blur", 2
+    name, precision, description, scale = "blur", "fp32", "a blur", 2
 
     def __init__(self) -> None:
         self.shapes: list[tuple[int, ...]] = []
@@ -274,6 +276,52 @@ def test_frames_are_the_same(size: tuple[int, int], pix_fmt: str) -> None:
                 assert np.array_equal(plane_view(expected, index), plane_view(got, index))
     assert plain.reused == 0
     assert reusing.reused > 0.3
+
+
+def test_repeated_frames_have_their_own_times_and_the_same_properties() -> None:
+    """An unchanged frame shares the memory of the last output, but nothing else."""
+    assert GAN.config is not None
+    with backends.load("onnx", GAN, threads=1) as backend:
+        upscaler = FrameUpscaler(backend, (256, 192), reuse=GAN.config)
+        frames = [marked(flat_frame((128, 96), (90, 60, 200))) for _ in range(4)]
+        plane_view(frames[3], 0)[40:50, 40:50] = 17  # luma alone
+        outs = []
+        for n, frame in enumerate(frames):
+            frame.pts, frame.time_base, frame.duration = 100 + n, Fraction(1, 90000), 7 + n
+            frame.color_range, frame.colorspace, frame.color_primaries, frame.color_trc = 2, 5, 9, 16
+            outs.append(upscaler(frame))
+            # What the encoder's side does to a frame must not show in the next one.
+            outs[-1].pts, outs[-1].colorspace, outs[-1].color_range = 5, 1, 1
+    for n, out in enumerate(outs):
+        assert out.duration == 7 + n
+        assert Fraction(out.time_base) == Fraction(1, 90000)
+        assert (out.color_primaries, out.color_trc) == (9, 16)
+        assert measured_chroma_location(out) == 3
+    data = [plane_view(out, 0).ctypes.data for out in outs]
+    assert data[0] == data[1] == data[2] != data[3]
+    assert not np.array_equal(plane_view(outs[2], 0), plane_view(outs[3], 0))
+    assert np.array_equal(plane_view(outs[2], 1), plane_view(outs[3], 1))
+    assert upscaler.reused > 0.5
+
+
+def marked(frame: av.VideoFrame) -> av.VideoFrame:
+    """With chroma sited top left."""
+    graph = filter_graph(frame, "setparams", "chroma_location=topleft")
+    graph.vpush(frame)
+    return graph.vpull()
+
+
+def test_changed_chroma_is_scaled_though_luma_is_the_same() -> None:
+    assert GAN.config is not None
+    with backends.load("onnx", GAN, threads=1) as backend:
+        plain = FrameUpscaler(backend, (256, 192))
+        reusing = FrameUpscaler(backend, (256, 192), reuse=GAN.config)
+        for chroma in ((60, 200), (60, 200), (61, 200), (61, 199)):
+            frame = flat_frame((128, 96), (90, *chroma))
+            expected, got = plain(frame), reusing(frame)
+            for index in range(3):
+                assert np.array_equal(plane_view(expected, index), plane_view(got, index))
+    assert reusing.reused == 0.75
 
 
 def typing(n: int) -> av.VideoFrame:

@@ -17,6 +17,7 @@ from pairs import INT8_PSNR, KINDS, gan_weights, psnr, reference, run
 
 from upscale import backends
 from upscale.backends import auto, trial
+from upscale.backends.variants import Variant
 from upscale.cli.info import info
 from upscale.cli.listing import print_lists
 from upscale.cli.main import run as run_command
@@ -114,23 +115,27 @@ def test_kinds_that_only_one_of_them_has_are_left_out(folder: Path) -> None:
     assert find_model(str(folder / "gan.tflite")).fidelity is None
 
 
-def test_auto_measures_a_pair_once(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """All blends of a pair are equally fast, and take the same runtimes."""
+def test_auto_measures_the_blends_of_a_pair_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All are equally fast, and take the same runtimes, which are not all those of the model itself."""
     asked: list[float | None] = []
 
-    def race(model: Any, *_: Any) -> dict[str, float]:
+    def race(model: Any, *_: Any) -> trial.Outcome:
         asked.append(model.strength)
-        return {"onnx": 3.0, "torch": 2.0, "tflite": 1.0}
+        return trial.Outcome({"onnx fp32": 3.0, "torch fp32": 2.0, "tflite fp32": 1.0})
 
     monkeypatch.setenv("UPSCALE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(trial, "measure_apart", race)
-    assert {auto.choose(find_model("gan", s), 360, 640)[0] for s in (None, 0.3, 0.7, 1)} == {"tflite"}
-    assert asked == [None]
+    chosen = {auto.choose(find_model("gan", s), 360, 640)[0] for s in (None, 0.3, 0.7, 1)}
+    assert chosen == {Variant("tflite", "fp32")}
+    assert asked == [None, 0.3]
 
 
 def test_trial_of_a_blend_works(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    times = trial.measure_apart(find_model("gan", 0.3), ["onnx", "tflite"], (16, 16), None, 1)
-    assert times.keys() == {"onnx", "tflite"}
+    found = [Variant("onnx", "fp32"), Variant("tflite", "fp32")]
+    outcome = trial.measure_apart(find_model("gan", 0.3), found, (16, 16), 8, 1)
+    assert (outcome.times.keys(), outcome.refused) == ({"onnx fp32", "tflite fp32"}, {})
 
 
 def test_start_event_says_model_and_strength(

@@ -207,7 +207,7 @@ def test_whole_job_exports_every_format_of_both_models(tmp_path: Path, crops: Pa
     )
     exported = train(job)
     names = {p.name for p in (tmp_path / "weights").iterdir() if p.is_file()}
-    kinds = (".safetensors", ".onnx", ".tflite", "_int8.tflite")
+    kinds = (".safetensors", ".onnx", ".tflite", "_int8.tflite", "_int8.onnx")
     assert names >= {f"my{part}{kind}" for part in ("", "_fidelity") for kind in kinds}
     assert [e.files.name for e in exported] == ["my", "my_fidelity"]
     assert json.loads(json.dumps(exported[0].facts))["stage"] == 2

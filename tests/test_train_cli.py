@@ -114,7 +114,7 @@ def test_ctrl_c_saves_and_resume_ends_as_if_nothing_had_happened(
     assert {p.name for p in tmp_path.iterdir() if p.is_file()} == {
         f"{name}{suffix}"
         for name in ("my", "my_fidelity")
-        for suffix in (".safetensors", ".onnx", ".tflite", "_int8.tflite", ".md")
+        for suffix in (".safetensors", ".onnx", ".tflite", "_int8.tflite", "_int8.onnx", ".md")
     }
     result = json.loads(capsys.readouterr().out)
     assert Path(result["files"]["onnx"]) == tmp_path / "my.onnx"

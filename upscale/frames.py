@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from upscale.errors import BackendError
 from upscale.planes import bit_depth, gray_frame, max_value, plane_view, write_plane
+from upscale.repeats import Repeats
 from upscale.reuse import Reach, Reuse
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class FrameUpscaler:
         self.size = size
         self._backend = backend
         self._reach = None if reuse is None else Reach.of(reuse)
+        self._repeats = None if reuse is None else Repeats()
         self._reuses: list[Reuse] = []  # one for each time that luma is doubled
         self._lock = threading.Lock()
         self._kernel = resampler.upper()
@@ -62,13 +64,20 @@ class FrameUpscaler:
         """
         if (frame.width, frame.height) == self.size:
             return frame
-        out = self._resize(frame, "all")
-        if self._backend is not None:
+        out, whole = self._repeats.find(frame) if self._repeats else (None, False)
+        if out is None:
+            out = self._resize(frame, "all")
+        if whole:
+            for reuse in self._reuses:
+                reuse.repeated()
+        elif self._backend is not None:
             self._write_luma(frame, out, self._backend)
         # Times and side data were copied by swscale's wrapper; the tags were replaced for the scaling.
         out.pict_type = 0  # the encoder decides, not the source's GOP
         out.color_range, out.colorspace = frame.color_range, frame.colorspace
         out.color_primaries, out.color_trc = frame.color_primaries, frame.color_trc
+        if self._repeats:
+            self._repeats.remember(frame, out)
         return out
 
     @property

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 #: frames/s. In real time this, and the frames in flight behind it, are all that a frame can be late.
 WAITING_FRAMES = 8
 
-#: What came while the job was opened and set up is no sign of a slow machine: so many may wait in the
-#: first seconds.
-FIRST_FRAMES, FIRST_SECONDS = 32, 2.0
+#: What came while the job was opened and set up is no sign of a slow machine: so many may wait at first,
+#: and fewer and fewer in these seconds.
+FIRST_FRAMES, FIRST_SECONDS = 32, 4.0
 
 #: Packets of other streams that wait at most, about a minute and a half of sound: they are never dropped.
 WAITING_PACKETS = 4096
@@ -264,8 +264,10 @@ class Gate:
 
     def _most(self) -> int:
         """Frames that may wait now."""
-        young = time.monotonic() - self._begun < FIRST_SECONDS
-        return max(FIRST_FRAMES, self._limit) if young else self._limit
+        left = 1 - (time.monotonic() - self._begun) / FIRST_SECONDS
+        if left <= 0 or self._pace:
+            return self._limit
+        return self._limit + round(left * max(0, FIRST_FRAMES - self._limit))
 
     def _wait_for_its_time(self, frame: av.VideoFrame) -> None:
         now, at = time.monotonic(), float((frame.pts or 0) * (frame.time_base or 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -15,7 +16,33 @@ from upscale.model.config import GeneratorConfig
 from upscale.tiles import WORTHWHILE, Box, Crop, changed_blocks, cover
 
 #: Sides of crops in pixels: few, because runtimes prepare for each new shape. Even, for `Reach.multiple`.
-SIDES = (48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536)
+SIDES = (
+    48,
+    56,
+    64,
+    80,
+    96,
+    112,
+    128,
+    160,
+    192,
+    224,
+    256,
+    320,
+    384,
+    448,
+    512,
+    640,
+    768,
+    896,
+    1024,
+    1280,
+    1536,
+)
+#: How many times too large a crop may be instead of one whose shape must be checked first, …
+_SPARE = 1.5
+#: … and how often.
+_PATIENCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +107,11 @@ class Reuse:
             self._computed += min(computed, luma.size)
         return result
 
+    def repeated(self) -> None:
+        """Count a call that the caller spared itself, because input and output are those of the last one."""
+        with self._lock:
+            self._pixels += self._last.luma.size if self._last else 0
+
     @property
     def counts(self) -> tuple[int, int]:
         """Pixels of all inputs so far, and how many of them the network had to compute."""
@@ -99,19 +131,15 @@ class Reuse:
         return fitted if len(fitted) == len(crops) and cost < WORTHWHILE * call.luma.size else None
 
     def _fitted(self, crop: Crop, height: int, width: int) -> Crop | None:
-        """The crop with a source that has one of the shapes that are known to be exact; None without one."""
-        heights, widths = _sides(height, self._reach.multiple), _sides(width, self._reach.multiple)
-        source = crop.source
-        row, column = bisect_left(heights, source.height), bisect_left(widths, source.width)
-        while True:
-            shape = heights[min(row, len(heights) - 1)], widths[min(column, len(widths) - 1)]
-            if shape == (heights[-1], widths[-1]):
-                return None
-            if self._check.exact(shape, (height, width)):
-                top, left = min(source.top, heights[-1] - shape[0]), min(source.left, widths[-1] - shape[1])
-                bottom, right = min(height, top + shape[0]), min(width, left + shape[1])
-                return Crop(Box(top, left, bottom, right), crop.target)
-            row, column = row + 1, column + 1
+        """The crop with a source of a shape that is known to be exact; None if only the whole is."""
+        for shape in self._check.shapes(crop.source, (height, width)):
+            top, left = crop.source.top, crop.source.left
+            source = Box(top, left, top + shape[0], left + shape[1]).inside(
+                height, width, self._reach.multiple
+            )
+            if self._check.exact(source, shape, (height, width)):
+                return Crop(source, crop.target)
+        return None
 
     def _patched(self, before: _Call, call: _Call, crops: list[Crop], out: Luma | None) -> Luma:
         """The output of `before` with what `crops` give pasted into it."""
@@ -144,44 +172,74 @@ class _Call:
 
 
 class _Check:
-    """Whether a runtime computes crops of a shape exactly as the whole plane.
+    """Which shapes of crops a runtime computes exactly as the whole plane.
 
     Runtimes choose their kernels by shape, and float sums depend on their order. 16-bit code values show a
     difference in the last bits of a float sooner or later: over thousands of pixels they cannot miss it.
+    Networks of 8-bit integers have no such bits.
     """
 
     def __init__(self, backend: Backend, reach: Reach) -> None:
         self._backend = backend
         self._reach = reach
         self._lock = threading.Lock()
-        self._known: dict[tuple[int, int], bool] = {}
-        self._picture = np.empty((0, 0), np.uint16)
+        self._type = np.dtype(np.uint8 if backend.precision == "int8" else np.uint16)
+        self._limit = 0xFF if self._type == np.uint8 else 0xFFFF
+        self._picture: Luma = np.empty((0, 0), np.uint16)
         self._whole: Luma = self._picture
+        self._known: dict[tuple[tuple[int, int], tuple[bool, ...]], bool] = {}
+        self._exact: set[tuple[int, int]] = set()
+        self._wishes: dict[tuple[int, int], int] = {}
 
-    def exact(self, shape: tuple[int, int], size: tuple[int, int]) -> bool:
-        """Compare crops of `shape` at both ends and in the middle of a plane of `size`, once for each."""
+    def shapes(self, source: Box, size: tuple[int, int]) -> Iterator[tuple[int, int]]:
+        """Shapes that hold `source`, the one to be tried first first; never the whole of a plane of `size`.
+
+        One that is known already and not much too large comes before a new one, which costs a check, unless
+        the new one has been wished for often.
+        """
+        heights, widths = (_sides(length, self._reach.multiple) for length in size)
+        row, column = bisect_left(heights, source.height), bisect_left(widths, source.width)
+        best = heights[row], widths[column]
+        near = self._near(source, best)
+        if near is not None:
+            yield near
+        while best != (heights[-1], widths[-1]):
+            yield best
+            row, column = min(row + 1, len(heights) - 1), min(column + 1, len(widths) - 1)
+            best = heights[row], widths[column]
+
+    def _near(self, source: Box, best: tuple[int, int]) -> tuple[int, int] | None:
+        """A known shape to be taken instead of `best`."""
+        with self._lock:
+            self._wishes[best] = self._wishes.get(best, 0) + 1
+            if best in self._exact or self._wishes[best] > _PATIENCE:
+                return None
+            known = [s for s in self._exact if s[0] >= source.height and s[1] >= source.width]
+            near = min(known, key=lambda s: s[0] * s[1], default=None)
+            return near if near and near[0] * near[1] <= _SPARE * best[0] * best[1] else None
+
+    def exact(self, source: Box, shape: tuple[int, int], size: tuple[int, int]) -> bool:
+        """Compare a crop of `shape` at `source` with the whole plane of `size`: once for each shape and for
+        each combination of the plane's edges that it touches."""
+        touched = source.top == 0, source.left == 0, source.bottom == size[0], source.right == size[1]
         with self._lock:
             if self._picture.shape != size:
                 self._known.clear()
+                self._exact.clear()
                 # Away from black and white, where the network's output would be clipped.
-                self._picture = np.random.default_rng(0).integers(20000, 45000, size, np.uint16)
-                self._whole = self._backend(self._picture, 0xFFFF)
-            if shape not in self._known:
-                self._known[shape] = all(self._equal(place, shape) for place in self._places(shape))
-            return self._known[shape]
+                rng = np.random.default_rng(0)
+                grey = rng.integers(self._limit * 3 // 10, self._limit * 7 // 10, size, np.uint16)
+                self._picture = grey.astype(self._type)
+                self._whole = self._backend(self._picture, self._limit)
+            if (shape, touched) not in self._known:
+                self._known[shape, touched] = self._equal(source)
+                (self._exact.add if self._known[shape, touched] else self._exact.discard)(shape)
+            return self._known[shape, touched]
 
-    def _places(self, shape: tuple[int, int]) -> list[tuple[int, int]]:
-        multiple = self._reach.multiple
-        free = [-(-n // multiple) * multiple - s for n, s in zip(self._picture.shape, shape, strict=True)]
-        y, x = free[0] // 2 // multiple * multiple, free[1] // 2 // multiple * multiple
-        return list(dict.fromkeys([(0, 0), (y, x), (free[0], free[1])]))
-
-    def _equal(self, place: tuple[int, int], shape: tuple[int, int]) -> bool:
-        height, width = self._picture.shape
+    def _equal(self, source: Box) -> bool:
         scale = self._backend.scale
-        source = Box(*place, min(height, place[0] + shape[0]), min(width, place[1] + shape[1]))
-        inner = source.shrunk(self._reach.border, height, width)
-        part = self._backend(source.of(self._picture), 0xFFFF)
+        inner = source.shrunk(self._reach.border, *self._picture.shape)
+        part = self._backend(source.of(self._picture), self._limit)
         return np.array_equal(inner.of(part, scale, source), inner.of(self._whole, scale))
 
 

@@ -18,6 +18,7 @@ from upscale.backends.base import Luma
 from upscale.compare.measures import Meter, Score, Truth
 from upscale.compare.methods import Method, Peer, Picture, picture_of
 from upscale.errors import MediaError
+from upscale.media.container import open_input
 from upscale.planes import gray_frame, plane_view, write_plane
 from upscale.quality import psnr, ssim
 
@@ -59,7 +60,7 @@ def score_set(folder: Path, upscale: Upscaler, border: int = 2) -> list[Score]:
 
 
 def _picture_luma(path: Path) -> npt.NDArray[np.uint16]:
-    with av.open(f"file:{path}") as container:
+    with open_input(str(path), stills=True) as container:
         rgb = next(container.decode(video=0)).to_ndarray(format="rgb24")
     return np.rint((16 + rgb @ _Y601) * (_PEAK16 / 255)).astype(np.uint16)
 
@@ -188,7 +189,7 @@ def _resampled(luma: Luma, max_value: int, kernel: str) -> Luma:
 
 
 def _decode(clip: Path) -> Iterator[av.VideoFrame]:
-    with av.open(f"file:{clip}") as container:
+    with open_input(str(clip)) as container:
         container.streams.video[0].thread_type = "AUTO"
         yield from container.decode(video=0)
 

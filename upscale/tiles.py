@@ -15,7 +15,7 @@ BLOCK = 8
 #: What a crop costs beside its pixels, in pixels: the call into the runtime, finding and pasting it.
 OVERHEAD = 1000
 #: Boxes whose crops cost less are not worth the search for a cut.
-_DIVISIBLE = 8 * OVERHEAD
+_DIVISIBLE = 12 * OVERHEAD
 #: Crops that cost more than this share of the picture do not pay.
 WORTHWHILE = 0.75
 
@@ -56,6 +56,17 @@ class Box:
 
     def moved(self, down: int, right: int) -> Box:
         return Box(self.top + down, self.left + right, self.bottom + down, self.right + right)
+
+    def inside(self, height: int, width: int, multiple: int) -> Box:
+        """Moved up and left by multiples of `multiple` until it ends with a height × width picture at most.
+
+        A picture whose sides are no multiples is taken to be continued to the next one; a box of the
+        result ends where the picture does.
+        """
+        down = min(0, -(-height // multiple) * multiple - self.bottom)
+        right = min(0, -(-width // multiple) * multiple - self.right)
+        moved = self.moved(down, right)
+        return Box(moved.top, moved.left, min(height, moved.bottom), min(width, moved.right))
 
     def shrunk(self, by: int, height: int, width: int) -> Box:
         """`by` less on every side that is not the edge of a height × width picture."""
@@ -169,8 +180,10 @@ class _Cutter:
         return _pixels(box).grown(self._reach, *self._size).area + OVERHEAD
 
     def cut(self, box: Box) -> tuple[list[Box] | None, int]:
-        """The two boxes into which `box` is best divided, and their cost; None for a single block."""
+        """The two boxes into which `box` is best divided, and their cost; None where it is full."""
         inside = box.of(self._changed)
+        if np.count_nonzero(inside) > 0.7 * inside.size:
+            return None, 0
         by_rows = self._cut(inside, (box.top, box.left), self._size)
         by_columns = self._cut(inside.T, (box.left, box.top), self._size[::-1])
         if by_columns is None or (by_rows is not None and by_rows[0] <= by_columns[0]):

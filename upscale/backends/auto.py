@@ -19,6 +19,7 @@ from upscale.backends import trial
 from upscale.backends.threads import cores
 from upscale.backends.trial import Outcome
 from upscale.backends.variants import Variant, candidates, parse
+from upscale.errors import BackendError
 
 if TYPE_CHECKING:
     from upscale.model.weights import ModelFiles
@@ -68,17 +69,20 @@ def choose(
 
     Returns:
         The variant, and the reason with milliseconds per frame. If none works, the first one, whose
-        `load` will say what is wrong. A single candidate is taken unmeasured.
+        `load` will say what is wrong. A single candidate in fp32 is taken unmeasured.
 
     Raises:
         UsageError: no such backend or precision, or one that this model or video cannot have.
-        BackendError: no backend is installed that has a file of this model.
+        BackendError: no backend is installed that has a file of this model, or what was asked for makes
+            other pictures on this machine.
         ModelError: the model has no file for the backend.
     """
+    more_devices = device is None and _has_devices()
     found = candidates(
-        model, backends.available(), backend=backend, precision=precision, bits=bits, device=device
-    )
-    if len(found) == 1 and not _has_devices(found[0]):
+        model, backends.available(),
+        backend=backend, precision=precision, bits=bits, device=device, more_devices=more_devices,
+    )  # fmt: skip
+    if len(found) == 1 and found[0].precision == "fp32" and not (more_devices and found[0].backend == "onnx"):
         return found[0], "the only one that is installed and that this model has a file for"
     key = _key(model, found, _size_class(height, width), bits, device, threads)
     entries = _read_cache()
@@ -87,6 +91,8 @@ def choose(
     if outcome is None:
         measured = "measured just now"
         outcome = trial.measure_apart(model, found, _trial_size(height, width), bits, threads)
+        if outcome.refused and not outcome.times:
+            raise BackendError(f"not on this machine: {_refusals(outcome)}", path=model.name)
         if not outcome.times:
             return found[0], "the trial of the backends failed"
         _write_cache({**entries, key: {"times": outcome.times, "refused": outcome.refused}})
@@ -123,13 +129,15 @@ def _fastest(times: dict[str, float], preferred: Sequence[Variant]) -> Variant:
 def _describe(outcome: Outcome) -> str:
     ordered = sorted(outcome.times.items(), key=lambda item: item[1])
     text = ", ".join(f"{name} {ms:.1f} ms" for name, ms in ordered) + " per frame"
-    return "; ".join([text, *(f"not {name}: it {why}" for name, why in outcome.refused.items())])
+    return "; ".join(filter(None, (text, _refusals(outcome))))
 
 
-def _has_devices(variant: Variant) -> bool:
-    """Whether the runtime may have more devices than the processor, which only the trial can ask it."""
-    if variant.backend != "onnx" or variant.device is not None:
-        return False
+def _refusals(outcome: Outcome) -> str:
+    return "; ".join(f"{name} {why} from fp32, too much" for name, why in outcome.refused.items())
+
+
+def _has_devices() -> bool:
+    """Whether onnxruntime may have more devices than the processor, which only the trial can ask it."""
     return sys.platform == "darwin" or any(_version(package) for package in _PACKAGES["onnx"][1:])
 
 
@@ -182,11 +190,7 @@ def _valid(entry: Any, found: Sequence[Variant]) -> Outcome | None:
         times, refused = entry["times"], entry["refused"]
         for name, ms in times.items():
             variant = parse(name)
-            # A device may compute in a precision of its own: `upscale.backends.onnx_devices`.
-            known = any(
-                v.backend == variant.backend and (v.precision == variant.precision or variant.device)
-                for v in found
-            )
+            known = any((v.backend, v.precision) == (variant.backend, variant.precision) for v in found)
             if not known or not isinstance(ms, float):
                 return None
         return Outcome(dict(times), {str(k): str(why) for k, why in refused.items()}) if times else None

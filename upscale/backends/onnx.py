@@ -201,8 +201,6 @@ def _session(data: bytes, provider: tuple[str, dict[str, Any]], threads: int) ->
     options.log_severity_level = _SILENT
     # Threads that wait for the next layer must not burn the cores that decoder and encoder need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Without VNNI, products of uint8 and int8 overflow int16: this makes both uint8, slower but right.
-    options.add_session_config_entry("session.x64quantprecision", "1")
     names = list(dict.fromkeys([provider[0], "CPUExecutionProvider"]))
     settings = [provider[1], {}][: len(names)]
     session = onnxruntime.InferenceSession(data, options, providers=names, provider_options=settings)

@@ -39,18 +39,13 @@ def present() -> list[str]:
     return [name for name, provider in PROVIDERS.items() if provider in there]
 
 
-def others(precision: str) -> list[tuple[str, str]]:
-    """(device, precision) besides the CPU that a candidate of this precision can be tried on."""
+def others(precision: str) -> list[str]:
+    """The devices besides the CPU that a candidate of this precision can be tried on."""
     try:
         devices = [name for name in present() if name != "cpu"]
     except BackendError:
         return []
-    if precision == "bf16":
-        return [(device, precision) for device in devices if precision in _LOWER.get(device, ())]
-    found = [(device, precision) for device in devices]
-    if precision == "fp32":
-        found += [(device, lower) for device in devices for lower in _LOWER.get(device, ())]
-    return found
+    return [d for d in devices if precision in ("fp32", "int8", *_LOWER.get(d, ()))]
 
 
 def provider(device: str | None, precision: str, plan: ThreadPlan) -> tuple[str, dict[str, Any]]:

@@ -11,27 +11,35 @@ MAX_BYTES = 64 * 2**20
 
 # Fields of onnx.proto, by message, that lead to a TensorProto: {field: message}.
 _MESSAGES = {
-    "model": {7: "graph", 20: "training", 25: "function"},
-    "training": {1: "graph", 2: "graph"},
-    "function": {7: "node", 11: "attribute"},
+    "model": {7: "graph"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
     "node": {5: "attribute"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "attribute": {5: "tensor", 10: "tensor", 22: "sparse", 23: "sparse"},
     "sparse": {1: "tensor", 2: "tensor"},
     "tensor": {},
 }
 _TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION = 13, 14
 _MAX_DEPTH = 32
+_REFUSED = {
+    ("model", 20): "training information",
+    ("model", 25): "functions of its own",
+    ("attribute", 6): "branches or loops",
+    ("attribute", 11): "branches or loops",
+}
+_NODE_DOMAIN = ("node", 7)
+#: ONNX's own, and the one that onnxruntime itself brings (quantised layers).
+_DOMAINS: tuple[object, ...] = (b"", b"ai.onnx", b"com.microsoft")
 
 
 def read_onnx(path: Path) -> bytes:
     """The file's bytes, once they are known to be small and self-contained.
 
     Weights outside the file (external data) could name any file of this machine; onnxruntime follows
-    even hard links, so such models are refused.
+    even hard links, so such models are refused. So are loops and branches, which may never end, functions
+    that hide them, and operators of other domains, which are code of somebody's own.
 
     Raises:
-        ModelError: unreadable, larger than 64 MB, not ONNX, or with external data.
+        ModelError: unreadable, larger than 64 MB, not ONNX, or with one of these.
     """
     try:
         with path.open("rb") as file:
@@ -41,25 +49,30 @@ def read_onnx(path: Path) -> bytes:
     if len(data) > MAX_BYTES:
         raise ModelError(f"larger than {MAX_BYTES >> 20} MB: not a model of this family", path=str(path))
     try:
-        external = _has_external_data(memoryview(data), "model", 0)
+        refusal = _refusal(memoryview(data))
     except (IndexError, ValueError) as e:
         raise ModelError("not an ONNX file", path=str(path)) from e
-    if external:
-        raise ModelError("an ONNX file with weights outside itself is not accepted", path=str(path))
+    if refusal:
+        raise ModelError(f"an ONNX file with {refusal} is not accepted", path=str(path))
     return data
 
 
-def _has_external_data(data: memoryview, message: str, depth: int) -> bool:
+def _refusal(data: memoryview, message: str = "model", depth: int = 0) -> str | None:
+    """What a file is not accepted with, in words; None if nothing speaks against it."""
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deeply")
     children = _MESSAGES[message]
     for field, value in fields(data):
         if message == "tensor" and field in (_TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION) and value != 0:
-            return True
+            return "weights outside itself"
+        if (message, field) in _REFUSED:
+            return _REFUSED[message, field]
+        if (message, field) == _NODE_DOMAIN and isinstance(value, memoryview) and value not in _DOMAINS:
+            return "operators that are not ONNX's own"
         child = children.get(field)
-        if child and isinstance(value, memoryview) and _has_external_data(value, child, depth + 1):
-            return True
-    return False
+        if child and isinstance(value, memoryview) and (found := _refusal(value, child, depth + 1)):
+            return found
+    return None
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:

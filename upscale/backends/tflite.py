@@ -15,6 +15,7 @@ from upscale.backends.base import Closing, Luma
 from upscale.backends.luma import crop_codes, fill_codes, fill_floats, padded_size, to_codes
 from upscale.backends.tflite_blend import blend_tflite
 from upscale.backends.threads import plan_threads
+from upscale.backends.vet import vet_tflite
 from upscale.errors import BackendError, ModelError
 from upscale.model.blend import blended
 from upscale.model.weights import SUFFIXES
@@ -241,6 +242,7 @@ def load(
     if path is None:
         raise ModelError(f"the tflite backend needs a {SUFFIXES[kind]} file", path=model.name)
     multiple = model.config.unshuffle if model.config else None
+    vet_tflite(path)
     data = blended(model, kind, blend_tflite)
     return TfliteBackend(
         path, data=data, multiple=multiple, precision=precision, device=device, threads=threads

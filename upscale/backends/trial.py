@@ -132,10 +132,10 @@ def _with_devices(candidates: Sequence[Variant]) -> list[Variant]:
     from upscale.backends.onnx_devices import others
 
     more = [
-        Variant(v.backend, precision, device)
+        Variant(v.backend, v.precision, device)
         for v in candidates
         if v.backend == "onnx" and v.device is None
-        for device, precision in others(v.precision)
+        for device in others(v.precision)
     ]
     return [*candidates, *more]
 

@@ -25,7 +25,7 @@ FILES = {
     ("torch", "fp16"): "safetensors",
     ("onnx", "bf16"): "onnx",
 }
-#: What a runtime's processor device does not have: only a device that was named, or a trial of devices.
+#: What no processor has in that runtime, but perhaps a device.
 _ELSEWHERE = {("onnx", "bf16")}
 #: What cannot be interpolated between two files.
 _UNBLENDED = {("onnx", "int8")}
@@ -69,6 +69,7 @@ def candidates(
     precision: str = "auto",
     bits: int = 8,
     device: str | None = None,
+    more_devices: bool = False,
 ) -> list[Variant]:
     """The variants of `model` that are installed and what was asked for, the preferred one first.
 
@@ -78,6 +79,7 @@ def candidates(
         missing: what `upscale.backends.available` returns.
         backend, precision: a name, or "auto" for all of them.
         bits: of the video's samples. int8 holds 8: with more it is never a candidate.
+        more_devices: onnxruntime may have others than the processor, to be tried where `device` is None.
 
     Raises:
         UsageError: no such backend or precision, or one that this model or video cannot have.
@@ -90,7 +92,7 @@ def candidates(
     if precision not in (*PRECISIONS, "auto"):
         raise UsageError(f"no precision {precision!r}; there are {', '.join((*PRECISIONS, 'auto'))}")
     asked = [(b, p) for b, p in FILES if backend in (b, "auto") and precision in (p, "auto")]
-    if device in (None, "cpu") and precision == "auto":
+    if precision == "auto" and not more_devices and device in (None, "cpu"):
         asked = [pair for pair in asked if pair not in _ELSEWHERE]
     held = [(b, p) for b, p in asked if model.path(FILES[b, p]) is not None]
     if model.partner is not None:

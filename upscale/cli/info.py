@@ -12,7 +12,9 @@ import click
 
 from upscale.cli.text import bytes_text, clean, table
 from upscale.errors import UpscaleError, UsageError
+from upscale.media.address import is_live
 from upscale.options import Options
+from upscale.ordered import interruptible
 
 if TYPE_CHECKING:
     from upscale.media.plan import Plan
@@ -126,11 +128,12 @@ def _file_lines(model: ModelFiles, files: dict[str, str]) -> list[str]:
 def _video(name: str, output: str | None) -> tuple[dict[str, Any], str]:
     from upscale.media.probe import probe
 
+    def both() -> tuple[MediaInfo, tuple[Plan | None, str | None, str]]:
+        return probe(name), _plan(name, output)
+
     try:
-        found = probe(name)
-        if found.video is None:
-            raise UsageError("no video stream")
-        plan, reason, place = _plan(name, output)
+        # A silent stream would block this thread in a read that no signal can interrupt.
+        found, (plan, reason, place) = interruptible(both) if is_live(name) else both()
     except UpscaleError as error:
         error.path = error.path or name
         raise
@@ -145,6 +148,8 @@ def _plan(name: str, output: str | None) -> tuple[Plan | None, str | None, str]:
     from upscale.sizing import target_size
 
     options = Options()
+    if is_live(name) and output is None:
+        output = "recording.mkv"
     place, _ = resolve_output(name, output, options)
     try:
         with Source(name) as source:

@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from importlib import import_module
+from threading import Timer
 from types import FrameType
 from typing import NoReturn
 
@@ -21,12 +22,15 @@ from upscale.errors import UpscaleError
 COMMANDS = {
     "bench": ("upscale.cli.bench", "bench"),
     "compare": ("upscale.cli.compare", "compare"),
+    "doctor": ("upscale.cli.doctor", "doctor"),
     "info": ("upscale.cli.info", "info"),
     "score": ("upscale.cli.score", "score"),
     "train": ("upscale.cli.train", "train"),
 }
 #: Seconds in which a second signal counts as the first one.
 _SAME_SIGNAL = 0.5
+#: Seconds after which a signal that came at a bad moment is sent again.
+_RETRY = 0.01
 _DEFAULT = ("upscale.cli.run", "run")
 
 
@@ -66,6 +70,10 @@ def _catch_signals() -> None:
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal first
         if first is None:
+            if _logs(frame):
+                # FFmpeg called Python from C to log: an exception there is printed and lost.
+                Timer(_RETRY, os.kill, (os.getpid(), number)).start()
+                return
             first = time.monotonic()
             if stopping.request(number):  # a long job ends in good order
                 return
@@ -77,6 +85,14 @@ def _catch_signals() -> None:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
+
+
+def _logs(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).startswith("logging"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _report(error: BaseException, *, verbose: bool) -> int:

@@ -24,6 +24,7 @@ EPILOG = """\b
 Commands (a file of that name is ./bench):
   upscale bench [FILE]        measure this machine, or predict how long FILE takes
   upscale compare IN          a sheet and a video of IN through every model; figures with --reference
+  upscale doctor              versions of everything here, and what is wrong
   upscale info MODEL|FILE     what a model costs; what would become of a video's streams
   upscale score ...           PSNR, SSIM, LPIPS, ... of models on pictures and clips with a known truth
   upscale train ...           train a network

@@ -10,9 +10,13 @@ import sys
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+# The password of a URL.
+_SECRET = re.compile(r"(\w://[^/\s:@]*:)[^/\s@]+@")
+
+
 def clean(text: object) -> str:
-    """`text` on one line, with everything that a terminal could obey shown as ``?``."""
-    return _UNSAFE.sub("?", str(text))
+    """`text` on one line, with everything that a terminal could obey shown as ``?``, and no passwords."""
+    return _SECRET.sub(r"\1***@", _UNSAFE.sub("?", str(text)))
 
 
 def bytes_text(count: float) -> str:

@@ -113,8 +113,8 @@ def train(
 ) -> int:
     """Train a tiny upscaler on the folder CLIPS of videos and pictures.
 
-    Writes OUTPUT.safetensors, OUTPUT.onnx, OUTPUT.tflite, OUTPUT_int8.tflite and the model card
-    OUTPUT.md; `upscale IN --model OUTPUT.onnx` uses it. Where the last stage has an adversary, the
+    Writes OUTPUT.safetensors, OUTPUT.onnx, OUTPUT.tflite, OUTPUT_int8.tflite, OUTPUT_int8.onnx and the
+    model card OUTPUT.md; `upscale IN --model OUTPUT.onnx` uses it. Where the last stage has an adversary, the
     model before it is written as OUTPUT_fidelity. The last line on stdout is a JSON object.
     """
     changes = {key: value for key, value in settings.items() if value is not None}

@@ -15,6 +15,7 @@ from upscale.errors import OutputError, UsageError
 from upscale.events import BatchResult, BatchStart, Failed, OnEvent, Result, Skipped, Warned, ignore
 from upscale.jobs.attempt import Outcome, Task, attempt, outcome_of
 from upscale.jobs.workfolder import is_work_folder
+from upscale.media.address import as_file
 from upscale.options import Options
 from upscale.pipeline import find_model, with_fixed_backend
 
@@ -154,7 +155,7 @@ def _tasks(
 ) -> Iterator[Task]:
     """The files that need work; looked at one by one, just before their turn."""
     for path, output in outputs.items():
-        name = str(path)
+        name = as_file(str(path))
         if options.skip_existing and not options.overwrite and output.exists():
             outcomes.add(Skipped(input=name, reason="done already"))
             continue

@@ -59,7 +59,7 @@ _STREAM_FORMATS = "hls,mpjpeg,rtsp,rtp"
 #: Settings of protocols and devices that a user may give. None of them names a file or lifts a limit.
 INPUT_OPTIONS = frozenset(
     "analyzeduration buffer_size channel cookies draw_mouse fifo_size framerate headers input_format "
-    "localaddr max_delay pixel_format probesize referer reorder_queue_size rtsp_transport standard "
+    "listen localaddr max_delay pixel_format probesize referer reorder_queue_size rtsp_transport standard "
     "tls_verify user_agent video_size".split()
 )
 

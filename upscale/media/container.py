@@ -9,12 +9,11 @@ own probing) and to every decoder, because FFmpeg does not hand them from one to
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import stat
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -22,6 +21,7 @@ import av.logging
 
 from upscale.errors import MediaError, UsageError
 from upscale.media.address import STDIN, Address, parse
+from upscale.media.log import listening
 from upscale.options import TIMEOUT
 
 if TYPE_CHECKING:
@@ -33,9 +33,10 @@ MAX_PIXELS = 8192 * 8192
 
 TOO_LARGE = f"the picture has more than {MAX_PIXELS} pixels"
 
-#: Demuxers that read one still picture.
+#: Demuxers that read one still picture. Not image2: it takes % in a name for a number and reads the
+#: files beside it.
 STILL_FORMATS = frozenset(
-    {"image2", "png_pipe", "jpeg_pipe", "jpegls_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "gif_pipe"}
+    {"png_pipe", "jpeg_pipe", "jpegls_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "gif_pipe"}
     | {"j2k_pipe", "ppm_pipe", "pgm_pipe", "jpegxl_pipe", "qoi_pipe"}
 )
 
@@ -74,38 +75,16 @@ _REASONS = {
 }
 
 
-#: FFmpeg's AV_LOG_QUIET.
-_QUIET = -8
-_silenced = False
+#: Arguments of `av.open` with which tags that are not UTF-8 (old AVI files) keep their bytes, in and out.
+#: PyAV 19 has no such argument.
+TAGS: dict[str, Any] = (
+    {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
 
 
-@contextlib.contextmanager
-def ffmpeg_reasons() -> Iterator[None]:
+def ffmpeg_reasons() -> contextlib.AbstractContextManager[None]:
     """Make FFmpeg's exceptions carry the real reason (``e.log``) while the block runs."""
-    # Without a handler, Python's last resort would print every line of FFmpeg's log to stderr.
-    logger = logging.getLogger("libav")
-    if not logger.handlers:
-        logger.addHandler(logging.NullHandler())
-    before = av.logging.get_level()
-    av.logging.set_level(av.logging.ERROR)
-    try:
-        yield
-    finally:
-        if before is None or (_silenced and before == av.logging.ERROR):
-            _silence()
-        else:
-            av.logging.set_level(before)
-
-
-def _silence() -> None:
-    """Switch FFmpeg's log off for messages that are under way in other threads, too.
-
-    PyAV's own `set_level(None)` is not for them: it prints a traceback for each.
-    """
-    global _silenced
-    _silenced = True
-    av.logging.set_libav_level(_QUIET)
-    av.logging.restore_default_callback()
+    return listening(av.logging.ERROR)
 
 
 def reason(error: BaseException) -> str:
@@ -152,7 +131,11 @@ def check_input(path: str) -> None:
 
 
 def open_input(
-    path: str, *, timeout: float = TIMEOUT, input_options: Mapping[str, str] | None = None
+    path: str,
+    *,
+    timeout: float = TIMEOUT,
+    input_options: Mapping[str, str] | None = None,
+    stills: bool = False,
 ) -> InputContainer:
     """Open a local file, standard input ("-"), a URL or a device, with every limit in place.
 
@@ -160,9 +143,10 @@ def open_input(
         path: see `upscale.media.address`.
         timeout: seconds without data after which a URL or a device fails.
         input_options: for URLs and devices, see `upscale.media.address.INPUT_OPTIONS`.
+        stills: take still pictures, too.
 
     Raises:
-        UsageError: not a regular file, or a still picture.
+        UsageError: not a regular file, or a still picture that is not wanted.
         MediaError: FFmpeg cannot read it, with FFmpeg's own reason; nothing came in time.
     """
     address = parse(path)
@@ -181,14 +165,14 @@ def open_input(
     begun = time.monotonic()
     with ffmpeg_reasons():
         try:
-            container = av.open(address.url, format=address.device, options=options, timeout=limits)
+            container = av.open(address.url, format=address.device, options=options, timeout=limits, **TAGS)
         except (av.FFmpegError, OSError, ValueError) as error:
             # An RTSP answer that does not come is "invalid data" to FFmpeg.
             late = isinstance(error, av.InvalidDataError) and time.monotonic() - begun >= timeout
             if address.live and (late or isinstance(error, av.ExitError)):
                 raise MediaError(silence(timeout), path=path) from None
             raise _open_error(error, address) from None
-    if container.format.name in STILL_FORMATS:
+    if container.format.name in STILL_FORMATS and not stills:
         container.close()
         raise UsageError("a still picture, not a video", path=path)
     for stream in container.streams:

@@ -197,16 +197,15 @@ def headers_name_siting(stream: av.VideoStream, packet: bytes) -> bool:
     import av
     from av.bitstream import BitStreamFilterContext
 
-    before = av.logging.get_level()
-    av.logging.set_level(av.logging.INFO)  # the filter reports through the log
+    from upscale.media.log import listening
+
     try:
-        with av.logging.Capture() as lines:
+        # The filter reports through the log.
+        with listening(av.logging.INFO), av.logging.Capture() as lines:
             headers = BitStreamFilterContext("trace_headers", stream)
             headers.filter(av.Packet(packet))
     except (av.FFmpegError, ValueError):
         return False
-    finally:
-        av.logging.set_level(before)
     return any("chroma_loc_info_present_flag" in line[2] and line[2].strip().endswith("1") for line in lines)
 
 

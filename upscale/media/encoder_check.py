@@ -249,15 +249,13 @@ def _complaints() -> Iterator[list[str]]:
     """
     import av
 
+    from upscale.media.log import listening
+
     found: list[str] = []
-    before = av.logging.get_level()
-    av.logging.set_level(av.logging.WARNING)
-    try:
+    with listening(av.logging.WARNING):
         with av.logging.Capture() as lines:
             yield found
         found.extend(" ".join(text.split()).rstrip(".") for _, _, text in lines if _BAD_ENTRY.match(text))
-    finally:
-        av.logging.set_level(before)
 
 
 _BAD_ENTRY = re.compile(r"Error parsing option|Unknown option|Invalid value for")

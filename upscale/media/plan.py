@@ -199,7 +199,7 @@ def _nominal_rate(rate: Fraction | None) -> Fraction:
     """A rate that every header can store; VFR sources report wild ones that mean nothing."""
     if not rate or not 0 < rate <= 1000:
         return Fraction(25)
-    return Fraction(rate).limit_denominator(1001)
+    return max(Fraction(rate).limit_denominator(1001), Fraction(1, 1001))
 
 
 def _format_losses(source: str, target: str, encoder: str) -> Iterable[str]:

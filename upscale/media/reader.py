@@ -211,8 +211,8 @@ class Reader:
         if not first and self.path == STDIN and self.container.format.name.startswith("mov"):
             raise MediaError("an MP4 or MOV whose index is at its end cannot be read from a pipe")
         if not first:
-            why = f" ({self._error})" if self._error else ""
-            raise MediaError("no frame could be decoded" + why, path=self.path)
+            why = self.stats.broken or self._error
+            raise MediaError("no frame could be decoded" + (f" ({why})" if why else ""), path=self.path)
         if self.address.live:
             count_back(first)
         return first
@@ -298,7 +298,7 @@ class Reader:
             return
         if isinstance(error, av.ExitError):
             self.stats.broken = silence(self._timeout)
-        elif self.address.url.startswith("http") and self.container.size <= 0:
+        elif self.container.size <= 0 and not self.container.duration:
             return  # no length was promised: closing the connection is how such a stream ends
         else:
             self.stats.broken = f"broke off: {reason(error)}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from upscale.errors import OutputError, UpscaleError
 from upscale.media.address import is_live
-from upscale.media.container import ffmpeg_reasons
+from upscale.media.container import TAGS, ffmpeg_reasons
 from upscale.media.encode import FrameEncoder
 from upscale.media.formats import CONTAINERS
 from upscale.media.lanes import (
@@ -133,7 +133,7 @@ class Sink:
             muxer["flush_packets"] = "1"
             if self.plan.container in ("matroska", "webm"):
                 muxer["cluster_time_limit"] = "1000"
-        self._container = av.open(url, "w", format=self.plan.container, container_options=muxer)
+        self._container = av.open(url, "w", format=self.plan.container, container_options=muxer, **TAGS)
         self._container.metadata.update(tags)
         inputs = {s.index: s for s in source.container.streams}
         for entry in self.plan.streams:

@@ -98,7 +98,7 @@ class Source:
         try:
             self.info: MediaInfo = describe(self._reader)
             self._setup(start, stop, keep_interlaced)
-        except av.FFmpegError as error:
+        except (av.FFmpegError, UnicodeDecodeError) as error:
             self._reader.close()
             raise media_error(error, path) from None
         except BaseException:

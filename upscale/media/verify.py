@@ -54,13 +54,13 @@ def read_back(path: str, container: str) -> Found:
     import av
     from av.stream import Disposition
 
-    from upscale.media.container import ffmpeg_reasons, reason
+    from upscale.media.container import TAGS, ffmpeg_reasons, reason
 
     options = {"protocol_whitelist": "file"}
     try:
         with (
             ffmpeg_reasons(),
-            av.open("file:" + path, format=_DEMUXERS.get(container), options=options) as source,
+            av.open("file:" + path, format=_DEMUXERS.get(container), options=options, **TAGS) as source,
         ):
             counts = {}
             for stream in source.streams:

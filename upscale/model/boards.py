@@ -43,8 +43,8 @@ BOARDS = (
 )
 
 #: Share of a core's peak that LiteRT reached on x86 with the least efficient bundled model (fast; gan reaches
-#: .79 and .67): 640×360 frames, one thread of a 3.65 GHz Zen 4 core with 16 fp32 and 64 int8 MACs per cycle.
-EFFICIENCY = {"fp32": 0.72, "int8": 0.46}
+#: .81 and .76): 640×360 frames, one thread of a 3.65 GHz Zen 4 core with 16 fp32 and 64 int8 MACs per cycle.
+EFFICIENCY = {"fp32": 0.72, "int8": 0.58}
 
 
 @dataclass(frozen=True, slots=True)

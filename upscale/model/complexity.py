@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from upscale.model.config import GeneratorConfig
 
-#: Precisions that are counted: bytes of an activation and of a weight inside the convolutions.
+#: Precisions that are counted: bytes of an activation and of a weight.
 ELEMENT_BYTES = {"fp32": 4, "int8": 1}
-_FLOAT = 4  # everything outside the convolutions, in both precisions
 _BIAS = 4  # float32, or int32 in int8 networks
 
 
@@ -62,8 +61,7 @@ def layer_costs(config: GeneratorConfig, height: int, width: int, precision: str
 
     Each operator is taken to read its inputs from memory and to write its output there, which is
     so where a frame is larger than the caches: no runtime here runs two convolutions at once. ReLU is
-    part of its convolution. In int8 the convolutions' weights and activations are one byte; the picture,
-    the anchor and both shuffles stay float, as in `upscale.model.quantize`.
+    part of its convolution. int8 networks take and give code values.
 
     Args:
         height, width: multiples of the generator's `unshuffle`.
@@ -73,14 +71,12 @@ def layer_costs(config: GeneratorConfig, height: int, width: int, precision: str
     pixels = height * width
     cells = pixels // u**2
     last = config.layers[-1][1]
-    start, end = _FLOAT * cells * u**2, _FLOAT * cells * last  # bytes of the float maps around the layers
+    start, end = pixels * size, cells * last * size
 
     def moved(name: str, read: int, written: int) -> LayerCost:
         return LayerCost(name, 0, 0, read, written)
 
     costs = [moved("unshuffled", start, start)] if u > 1 else []
-    if size != _FLOAT:
-        costs.append(moved("quantize", start, start // _FLOAT * size))
     for i, (inputs, outputs) in enumerate(config.layers):
         weights = 9 * inputs * outputs
         costs.append(
@@ -92,8 +88,6 @@ def layer_costs(config: GeneratorConfig, height: int, width: int, precision: str
                 written=cells * outputs * size,
             )
         )
-    if size != _FLOAT:
-        costs.append(moved("dequantize", end // _FLOAT * size, end))
     if u > 1:
         costs.append(moved("anchor", start, end))
     costs.append(moved("anchored", end + (end if u > 1 else start), end))

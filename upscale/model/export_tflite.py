@@ -44,20 +44,19 @@ def export_tflite(config: GeneratorConfig, weights: Weights, path: Path, metadat
 def build_tflite(config: GeneratorConfig, weights: Weights, metadata: dict[str, str]) -> bytes:
     """The bytes that `export_tflite` writes."""
     layers = conv_weights(config, weights)
-    graph = _Graph()
+    graph = Graph()
     u, anchors = config.unshuffle, config.anchor_channels
-    luma = start = graph.activation("luma", _SIDE, 1)
+    luma = start = graph.luma()
     if u > 1:
         start = graph.space_to_depth(luma, "unshuffled", u)
     value = start
     for i, (kernel, bias) in enumerate(layers):
-        activation = _RELU if i < len(layers) - 1 else _NO_ACTIVATION
-        value = graph.convolution(f"convs.{i}", value, kernel, bias, activation)
+        value = graph.convolution(f"convs.{i}", value, kernel, bias, relu=i < len(layers) - 1)
     # The anchor is a 1×1 convolution with ones and zeros: every delegate has it, none has GATHER.
     pick = np.zeros((len(anchors), u * u, 1, 1), np.float32)
     pick[np.arange(len(anchors)), anchors] = 1
     zero = np.zeros(len(anchors), np.float32)
-    anchor = graph.convolution("anchor", start, pick, zero, _NO_ACTIVATION)
+    anchor = graph.convolution("anchor", start, pick, zero, relu=False)
     anchored = graph.add(value, anchor, "anchored")
     upscaled = graph.depth_to_space(anchored, "upscaled", config.scale * u)
     return graph.finish(luma, upscaled, {**metadata, "config": config.to_json()})
@@ -74,8 +73,8 @@ def _schema() -> Any:
     return schema_py_generated
 
 
-class _Graph:
-    """One subgraph of float32 tensors with free batch, height and width."""
+class Graph:
+    """One subgraph of tensors with free batch, height and width; float32 unless made something else."""
 
     def __init__(self) -> None:
         self.schema = _schema()
@@ -90,25 +89,36 @@ class _Graph:
         self.tensors[index].shapeSignature = np.array([-1, -1, -1, channels], np.int32)
         return index
 
+    def luma(self) -> int:
+        return self.activation("luma", _SIDE, 1)
+
     def convolution(
         self,
         name: str,
         value: int,
         kernel: npt.NDArray[np.float32],
         bias: npt.NDArray[np.float32],
-        activation: int,
+        *,
+        relu: bool,
     ) -> int:
-        """Add CONV_2D with stride 1 and zero padding. kernel: (O, I, k, k), as in torch."""
-        constants = [
-            self._constant(f"{name}.weight", kernel.transpose(0, 2, 3, 1)),
-            self._constant(f"{name}.bias", bias),
-        ]
+        """Add CONV_2D with float weights. kernel: (O, I, k, k), as in torch."""
+        weights = self.constant(f"{name}.weight", kernel.transpose(0, 2, 3, 1))
+        biases = self.constant(f"{name}.bias", bias)
+        return self.convolve(name, [value, weights, biases], len(bias), relu=relu)
+
+    def convolve(self, name: str, operands: list[int], channels: int, *, relu: bool) -> int:
+        """Add CONV_2D of value, weights (O, k, k, I) and bias, with stride 1 and zero padding."""
         options = self.schema.Conv2DOptionsT()
         options.padding = _SAME
         options.strideH = options.strideW = options.dilationHFactor = options.dilationWFactor = 1
-        options.fusedActivationFunction = activation
-        operands = [value, *constants]
-        return self._operator("CONV_2D", "Conv2D", options, operands, name, self._shape(value)[0], len(bias))
+        options.fusedActivationFunction = _RELU if relu else _NO_ACTIVATION
+        side = self._shape(operands[0])[0]
+        return self._operator("CONV_2D", "Conv2D", options, operands, name, side, channels)
+
+    def constant(self, name: str, array: npt.NDArray) -> int:
+        """Add the values of an array, in little-endian order; the tensor's type is the caller's business."""
+        data = array.astype(array.dtype.newbyteorder("<")).tobytes()
+        return self._tensor(name, list(array.shape), self._buffer(data))
 
     def add(self, a: int, b: int, name: str) -> int:
         options = self.schema.AddOptionsT()
@@ -162,9 +172,6 @@ class _Graph:
         tensor.buffer = buffer
         self.tensors.append(tensor)
         return len(self.tensors) - 1
-
-    def _constant(self, name: str, array: npt.NDArray[np.float32]) -> int:
-        return self._tensor(name, list(array.shape), self._buffer(array.astype("<f4").tobytes()))
 
     def _buffer(self, data: bytes) -> int:
         buffer = self.schema.BufferT()

@@ -117,5 +117,5 @@ def _parity(exported: Exported) -> str:
         if value is not None
     ]
     if parity.int8_psnr is not None:
-        parts.append(f"int8 TFLite is {parity.int8_psnr:.1f} dB from it")
+        parts.append(f"int8 is {parity.int8_psnr:.1f} dB from it")
     return "; ".join(parts) + f", on held-out crops at 8 and 10 bit. upscale {upscale.__version__}."

@@ -11,7 +11,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from upscale.errors import TrainError
+from upscale.errors import TrainError, UpscaleError
 from upscale.planes import plane_view
 from upscale.train.codecs import draw_other, draw_x264, through
 from upscale.train.degrade import KERNELS, halve_frame
@@ -103,7 +103,7 @@ def build(
                             counts[split] += 1
                         if held:
                             clips.add(sequence)
-                except (av.FFmpegError, ValueError, StopIteration, IndexError) as e:
+                except (UpscaleError, av.FFmpegError, ValueError, StopIteration, IndexError) as e:
                     error = str(e) or type(e).__name__
                 on_source(done, len(sources), str(path.relative_to(folder)), error)
         _check(counts, len(sources), clips)

@@ -13,15 +13,17 @@ from safetensors.torch import save_file
 
 from upscale.errors import TrainError
 from upscale.model.export_onnx import export_onnx
+from upscale.model.export_onnx_int8 import export_onnx_int8
 from upscale.model.export_tflite import export_tflite
+from upscale.model.export_tflite_int8 import export_tflite_int8
 from upscale.model.generator import Generator
 from upscale.model.parity import Parity, check_exports
-from upscale.model.quantize import quantize_int8
+from upscale.model.quantize import quantize
 from upscale.model.weights import SUFFIXES, ModelFiles, file_hash
 from upscale.train import checkpoint, dataset
 from upscale.train.loop import load_network
 
-#: Degraded held-out crops that set the ranges of the int8 file, stitched into larger pictures.
+#: Degraded held-out crops that set the ranges of the int8 files, stitched into larger pictures.
 CALIBRATION = 16
 
 
@@ -49,11 +51,11 @@ def fold_checkpoint(path: Path) -> tuple[Generator, dict[str, Any]]:
 
 
 def export(path: Path, prefix: Path, cache: Path) -> Exported:
-    """Write PREFIX.safetensors, .onnx, .tflite and _int8.tflite from a checkpoint.
+    """Write PREFIX.safetensors, .onnx, .tflite, _int8.tflite and _int8.onnx from a checkpoint.
 
     Args:
         prefix: path without suffix; its folder is made.
-        cache: crops, for the ranges of the int8 file.
+        cache: crops, for the ranges of the int8 files.
 
     Raises:
         TrainError: the checkpoint is damaged.
@@ -71,7 +73,6 @@ def export_network(network: Generator, facts: dict[str, Any], prefix: Path, cach
     config = network.config
     prefix.parent.mkdir(parents=True, exist_ok=True)
     paths = {kind: prefix.with_name(prefix.name + suffix) for kind, suffix in SUFFIXES.items()}
-    del paths["onnx_int8"]
     tensors = {k: v.contiguous() for k, v in network.state_dict().items()}
     training = facts["config"] | {"stage": facts["stage"], "step": facts["step"]}
     metadata = {"config": config.to_json(), "training": json.dumps(training)}
@@ -83,17 +84,12 @@ def export_network(network: Generator, facts: dict[str, Any], prefix: Path, cach
     export_onnx(config, arrays, paths["onnx"], metadata)
     export_tflite(config, arrays, paths["tflite"], metadata)
     pictures = calibration_pictures(cache)
-    quantize_int8(paths["tflite"], paths["tflite_int8"], pictures)
+    integers = quantize(config, arrays, pictures)
+    export_tflite_int8(integers, paths["tflite_int8"], metadata)
+    export_onnx_int8(integers, paths["onnx_int8"], metadata)
+    given: dict[str, Any] = dict(paths)
     hashes = {kind: file_hash(p) for kind, p in paths.items()}
-    files = ModelFiles(
-        prefix.name,
-        config,
-        safetensors=paths["safetensors"],
-        onnx=paths["onnx"],
-        tflite=paths["tflite"],
-        tflite_int8=paths["tflite_int8"],
-        sha256=hashes,
-    )
+    files = ModelFiles(prefix.name, config, sha256=hashes, **given)
     return Exported(files, facts, check_exports(files, pictures))
 
 
@@ -101,7 +97,7 @@ def calibration_pictures(cache: Path) -> list[np.ndarray]:
     """Real degraded luma, (H, W) uint8: held-out crops of every degradation, four to a picture."""
     held_out = dataset.load(cache).held_out
     if len(held_out) < 4:
-        raise TrainError("too few held-out crops to calibrate the int8 file")
+        raise TrainError("too few held-out crops to calibrate the int8 files")
     chosen = np.linspace(0, len(held_out) - 4, CALIBRATION).astype(int)
     versions = len(dataset.VERSIONS)
     pictures = []

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from upscale.compare.png import save_png
-from upscale.errors import TrainError
+from upscale.errors import TrainError, UpscaleError
 from upscale.train import dataset
 from upscale.train.dataset import CROP, VERSIONS
 from upscale.train.material import find_sources, read_sequences
@@ -60,7 +60,7 @@ def _one_crop(path: Path, rng: np.random.Generator) -> npt.NDArray[np.void] | No
             records = dataset.crops_of(sequence, rng)
             if records:
                 return records[0]
-    except (av.FFmpegError, ValueError, StopIteration, IndexError):
+    except (UpscaleError, av.FFmpegError, ValueError, StopIteration, IndexError):
         pass  # a damaged source is named when the crops are made
     return None
 

@@ -1,0 +1,169 @@
+"""Writes a network of integers as an ONNX file with free height and width.
+
+Graph: ``luma`` uint8 (N, 1, H, W) → ``upscaled`` uint8 (N, 1, 2H, 2W), code values on both sides; H and W
+must be multiples of the generator's `unshuffle`. Convolutions stand between DequantizeLinear and
+QuantizeLinear, the form that runtimes fuse into integer kernels; onnxruntime makes QLinearConv of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from upscale.errors import BackendError
+from upscale.model.export_onnx import IR_VERSION, OPSET
+from upscale.model.quantize import CODE, IntegerLayer, IntegerNetwork
+
+if TYPE_CHECKING:
+    import onnx
+
+#: uint8 code that stands for a residual of 0.
+_MIDDLE = 128
+
+
+def export_onnx_int8(network: IntegerNetwork, path: Path, metadata: dict[str, str]) -> None:
+    """Write the network to `path`; metadata as in `upscale.model.export_onnx.export_onnx`.
+
+    Raises:
+        BackendError: the `onnx` package is not installed.
+    """
+    path.write_bytes(build_onnx_int8(network, metadata).SerializeToString())
+
+
+def build_onnx_int8(network: IntegerNetwork, metadata: dict[str, str]) -> onnx.ModelProto:
+    """The checked model that `export_onnx_int8` writes."""
+    try:
+        import onnx
+        from onnx import TensorProto, helper
+    except ImportError as e:
+        raise BackendError("ONNX export needs the onnx package: pip install 'upscale[train]'") from e
+
+    config = network.config
+    graph = _Graph()
+    start = graph.unshuffle("luma", config.unshuffle)
+    value, step = start, "luma.step"
+    for i, layer in enumerate(network.layers):
+        is_last = i == len(network.layers) - 1
+        value = graph.convolution(f"convs.{i}", value, step, layer, is_last)
+        step = f"convs.{i}.step"
+    total = graph.add(value, step, graph.pick(start, config.anchor_channels, config.unshuffle**2))
+    graph.shuffle(total, config.scale * config.unshuffle)
+    luma = helper.make_tensor_value_info("luma", TensorProto.UINT8, ["N", 1, "H", "W"])
+    upscaled = helper.make_tensor_value_info("upscaled", TensorProto.UINT8, ["N", 1, "2H", "2W"])
+    made = helper.make_graph(graph.nodes, "generator", [luma], [upscaled], graph.constants)
+    model = helper.make_model(
+        made,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="upscale",
+    )
+    helper.set_model_props(model, {**metadata, "config": config.to_json()})
+    onnx.checker.check_model(model)
+    return model
+
+
+class _Graph:
+    """Nodes and constants as they are added; methods return the name of what comes out."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self.constant("luma.step", np.float32(CODE))
+        self.constant("zero", np.uint8(0))
+        self.constant("middle", np.uint8(_MIDDLE))
+
+    def constant(self, name: str, value: Any) -> str:
+        from onnx import numpy_helper
+
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def convolution(self, name: str, value: str, step: str, layer: IntegerLayer, is_last: bool) -> str:
+        """Codes of `step` → codes of the layer's own step, with ReLU but for the last."""
+        entering = float(self._number(step))
+        real = self._real_kernel(name, layer.kernel, layer.scales)
+        self.constant(f"{name}.bias", layer.bias)
+        self.constant(f"{name}.bias.scales", (layer.scales * np.float32(entering)).astype(np.float32))
+        self.constant(f"{name}.bias.zeros", np.zeros(len(layer.bias), np.int32))
+        bias = self.node(
+            "DequantizeLinear",
+            [f"{name}.bias", f"{name}.bias.scales", f"{name}.bias.zeros"],
+            f"{name}.bias.real",
+            axis=0,
+        )
+        entry = self.node("DequantizeLinear", [value, step, "zero"], f"{name}.in")
+        shape = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [1, 1]}
+        out = self.node("Conv", [entry, real, bias], f"{name}.sum", **shape)
+        if not is_last:
+            out = self.node("Relu", [out], f"{name}.relu")
+        self.constant(f"{name}.step", np.float32(layer.step))
+        return self.node("QuantizeLinear", [out, f"{name}.step", "middle" if is_last else "zero"], name)
+
+    def pick(self, start: str, channels: list[int], inputs: int) -> str:
+        """The anchor: copies of the input's channels, as real values.
+
+        A 1×1 convolution, exact here: unlike Gather it needs no other order of the channels.
+        """
+        kernel = np.zeros((len(channels), inputs, 1, 1), np.int8)
+        kernel[np.arange(len(channels)), channels] = 127
+        real = self._real_kernel("anchor", kernel, np.full(len(channels), 1 / 127, np.float32))
+        entry = self.node("DequantizeLinear", [start, "luma.step", "zero"], "anchor.in")
+        out = self.node("Conv", [entry, real], "anchor.sum", kernel_shape=[1, 1])
+        codes = self.node("QuantizeLinear", [out, "luma.step", "zero"], "anchor")
+        return self.node("DequantizeLinear", [codes, "luma.step", "zero"], "anchor.real")
+
+    def add(self, residual: str, step: str, anchor: str) -> str:
+        """Residual + anchor in code values, rounded and clipped."""
+        real = self.node("DequantizeLinear", [residual, step, "middle"], "residual.real")
+        total = self.node("Add", [real, anchor], "sum")
+        return self.node("QuantizeLinear", [total, "luma.step", "zero"], "anchored")
+
+    def unshuffle(self, luma: str, block: int) -> str:
+        """(N, 1, H, W) → (N, block², H/block, W/block), as SpaceToDepth, which old runtimes lack for uint8.
+
+        Channels last until the final transposition, which runtimes that convolve so leave out.
+        """
+        self.node("Shape", [luma], "shape")
+        if block == 1:
+            return luma
+        self.constant("block", np.array([1, 1, block, block], np.int64))
+        self.constant("split.order", np.array([0, 2, 1, 3, 1], np.int64))
+        self.constant("split.factors", np.array([1, 1, block, 1, block], np.int64))
+        self.constant("unshuffled.shape", np.array([0, 0, 0, block**2], np.int64))
+        self.node("Div", ["shape", "block"], "shape.small")
+        self.node("Gather", ["shape.small", "split.order"], "split.ordered")
+        self.node("Mul", ["split.ordered", "split.factors"], "split.shape")
+        self.node("Reshape", [luma, "split.shape"], "split")
+        self.node("Transpose", ["split"], "split.near", perm=[0, 1, 3, 2, 4])
+        self.node("Reshape", ["split.near", "unshuffled.shape"], "unshuffled.last")
+        return self.node("Transpose", ["unshuffled.last"], "unshuffled", perm=[0, 3, 1, 2])
+
+    def shuffle(self, value: str, block: int) -> str:
+        """(N, block², h, w) → ``upscaled`` (N, 1, block·h, block·w), as DepthToSpace."""
+        self.constant("pixels.shape", np.array([0, 0, 0, block, block], np.int64))
+        self.constant("doubled", np.array([1, 1, 2, 2], np.int64))
+        self.node("Transpose", [value], "pixels.last", perm=[0, 2, 3, 1])
+        self.node("Reshape", ["pixels.last", "pixels.shape"], "pixels")
+        self.node("Transpose", ["pixels"], "pixels.rows", perm=[0, 1, 3, 2, 4])
+        self.node("Mul", ["shape", "doubled"], "upscaled.shape")
+        return self.node("Reshape", ["pixels.rows", "upscaled.shape"], "upscaled")
+
+    def _real_kernel(self, name: str, kernel: np.ndarray, scales: np.ndarray) -> str:
+        self.constant(f"{name}.weight", kernel)
+        self.constant(f"{name}.weight.scales", scales)
+        self.constant(f"{name}.weight.zeros", np.zeros(len(kernel), np.int8))
+        inputs = [f"{name}.weight", f"{name}.weight.scales", f"{name}.weight.zeros"]
+        return self.node("DequantizeLinear", inputs, f"{name}.weight.real", axis=0)
+
+    def _number(self, name: str) -> np.ndarray:
+        from onnx import numpy_helper
+
+        return next(numpy_helper.to_array(c) for c in self.constants if c.name == name)

@@ -1,0 +1,90 @@
+"""Writes a network of integers as a TFLite file that can be resized.
+
+Graph, channels last: ``luma`` int8 (N, H, W, 1) → ``upscaled`` int8 (N, 2H, 2W, 1), both code values minus
+128, that is with scale 1/255 and zero point -128; H and W must be multiples of the generator's `unshuffle`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from upscale.model.export_tflite import Graph
+from upscale.model.quantize import CODE, IntegerNetwork
+
+#: int8 code that stands for 0 where there is nothing below it.
+_LOWEST = -128
+
+
+def export_tflite_int8(network: IntegerNetwork, path: Path, metadata: dict[str, str]) -> None:
+    """Write the network to `path`; metadata as in `upscale.model.export_tflite.export_tflite`.
+
+    Raises:
+        BackendError: ai-edge-litert or flatbuffers is not installed.
+    """
+    path.write_bytes(build_tflite_int8(network, metadata))
+
+
+def build_tflite_int8(network: IntegerNetwork, metadata: dict[str, str]) -> bytes:
+    """The bytes that `export_tflite_int8` writes."""
+    config = network.config
+    u, anchors = config.unshuffle, config.anchor_channels
+    graph = _IntegerGraph()
+    luma = start = graph.as_codes(graph.luma())
+    if u > 1:
+        start = graph.as_codes(graph.space_to_depth(luma, "unshuffled", u))
+    value, step = start, CODE
+    for i, layer in enumerate(network.layers):
+        is_last = i == len(network.layers) - 1
+        value = graph.integer_convolution(
+            f"convs.{i}", value, step, layer.kernel, layer.scales, layer.bias, relu=not is_last
+        )
+        step = layer.step
+        graph.quantize(value, [step], [0 if is_last else _LOWEST])
+    # The anchor is a 1×1 convolution with ones and zeros: every delegate has it, none has GATHER.
+    pick = np.zeros((len(anchors), u * u, 1, 1), np.int8)
+    pick[np.arange(len(anchors)), anchors] = 127
+    scales, none = np.full(len(anchors), 1 / 127, np.float32), np.zeros(len(anchors), np.int32)
+    anchor = graph.as_codes(graph.integer_convolution("anchor", start, CODE, pick, scales, none, relu=False))
+    anchored = graph.as_codes(graph.add(value, anchor, "anchored"))
+    upscaled = graph.as_codes(graph.depth_to_space(anchored, "upscaled", config.scale * u))
+    return graph.finish(luma, upscaled, {**metadata, "config": config.to_json()})
+
+
+class _IntegerGraph(Graph):
+    """A graph whose tensors are int8."""
+
+    def as_codes(self, tensor: int) -> int:
+        """Make a tensor one of code values minus 128."""
+        self.quantize(tensor, [CODE], [_LOWEST])
+        return tensor
+
+    def quantize(self, tensor: int, scales: npt.ArrayLike, zeros: npt.ArrayLike, bits: int = 8) -> None:
+        """Make a tensor int8 or int32 of real value scale·(code - zero), by output channel where several."""
+        parameters = self.schema.QuantizationParametersT()
+        parameters.scale = np.asarray(scales, np.float32)
+        parameters.zeroPoint = np.asarray(zeros, np.int64)
+        parameters.quantizedDimension = 0
+        self.tensors[tensor].quantization = parameters
+        kinds = self.schema.TensorType
+        self.tensors[tensor].type = kinds.INT8 if bits == 8 else kinds.INT32
+
+    def integer_convolution(
+        self,
+        name: str,
+        value: int,
+        step: float,
+        kernel: npt.NDArray[np.int8],
+        scales: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.int32],
+        *,
+        relu: bool,
+    ) -> int:
+        """Add CONV_2D; the caller quantises what comes out. kernel: (O, I, k, k), step: of the input."""
+        weights = self.constant(f"{name}.weight", kernel.transpose(0, 2, 3, 1))
+        self.quantize(weights, scales, np.zeros(len(scales)))
+        biases = self.constant(f"{name}.bias", bias)
+        self.quantize(biases, scales * np.float32(step), np.zeros(len(scales)), bits=32)
+        return self.convolve(name, [value, weights, biases], len(bias), relu=relu)
