@@ -12,6 +12,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import pytest
 from conftest import MakeClip
 
@@ -49,6 +50,12 @@ def fill(folder: Path, make_clip: MakeClip, names: str) -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def times(path: Path) -> list[float]:
+    """Seconds at which each frame is shown."""
+    with av.open(str(path)) as container:
+        return [frame.time for frame in container.decode(video=0) if frame.time is not None]
 
 
 def children() -> list[int]:
@@ -179,6 +186,36 @@ def test_a_signal_to_all_processes_stops_all_cleanly(
     assert child.returncode == code
     assert text.count("\n") == 1, text
     assert not (tmp_path / "out").exists()
+
+
+def test_long_jobs_end_their_segments_and_go_on_later(
+    tmp_path: Path, folder: Path, make_clip: MakeClip
+) -> None:
+    """What one job does after Ctrl-C and on the same command, two do."""
+    fill(folder, make_clip, "ab")
+    segments = os.environ | {"UPSCALE_SEGMENT_FRAMES": "50"}
+    two = [sys.executable, "-W", "error", "-m", "upscale", str(folder), str(tmp_path / "out"),
+           "--model", "lanczos", "--scale", "4", "--json", "--jobs", "2"]  # fmt: skip
+    with subprocess.Popen(
+        two, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, env=segments
+    ) as child:
+        wait_until_running(child, min(2, cores()))
+        os.killpg(child.pid, signal.SIGINT)
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.read()
+        text = child.stderr.read().decode()
+    assert child.returncode == 130
+    assert text == "upscale: stopped; finished segments are kept: the same command continues\n"
+    kept = [str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*")]
+    assert sum("segment-" in name for name in kept) >= 2
+    assert not [name for name in kept if name.endswith(".part")]
+    again = subprocess.run(two, capture_output=True, timeout=120, env=segments)
+    assert again.returncode == 0, again.stderr
+    assert b'"resumed"' in again.stdout
+    assert set(contents(tmp_path / "out")) == {"a.mp4", "b.mp4"}
+    for name in ("a.mp4", "b.mp4"):
+        assert times(tmp_path / "out" / name) == times(folder / name)
 
 
 def test_processes_whose_parent_is_killed_end_too(tmp_path: Path, folder: Path, make_clip: MakeClip) -> None:

@@ -8,10 +8,11 @@
     ├── OutputError         1   the output cannot be written, or is not what it must be
     ├── ModelError          1   a weights file is missing, damaged, unsafe or of the wrong shape
     ├── BackendError        1   a runtime is missing or failed
+    ├── ClusterError        1   the Dask cluster cannot be reached, or cannot do the work
     ├── TrainError          1   training cannot start or go on
     ├── UsageError          2   what was asked for cannot be meant, or was refused before work began
     │   └── LargeEnough     2   the input has the wanted size already
-    └── Interrupted         130 stopped by the user
+    └── Interrupted         130 stopped by the user (143 by SIGTERM)
 
 Foreign exceptions (PyAV, onnxruntime, OSError, …) are translated to these once, where they
 enter: `upscale.media` for FFmpeg, each backend for its runtime. The message is one line, without
@@ -56,6 +57,10 @@ class BackendError(UpscaleError):
     """A runtime is not installed, or failed while running."""
 
 
+class ClusterError(UpscaleError):
+    """The Dask cluster cannot be reached, or its workers cannot do the work."""
+
+
 class TrainError(UpscaleError):
     """Training cannot start or go on."""
 
@@ -71,6 +76,10 @@ class LargeEnough(UsageError):
 
 
 class Interrupted(UpscaleError):
-    """The user stopped the job (Ctrl-C)."""
+    """The user stopped the job (Ctrl-C, or a signal), and it has ended in good order."""
 
     exit_code = 130
+
+    def __init__(self, message: str, *, path: str | None = None, signal: int = 2) -> None:
+        super().__init__(message, path=path)
+        self.exit_code = 128 + signal

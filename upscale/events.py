@@ -40,6 +40,7 @@ class Start(Event):
         backend: the runtime, for people.
         encoder: FFmpeg name of the encoder.
         pix_fmt: output pixel format.
+        segment_frames: frames of one segment of a long job, 0 if the file is written in one go.
     """
 
     name: ClassVar[str] = "start"
@@ -53,6 +54,21 @@ class Start(Event):
     backend: str
     encoder: str
     pix_fmt: str
+    segment_frames: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed(Event):
+    """A long job goes on where an earlier run of it stopped.
+
+    Attributes:
+        frames: that are finished already.
+        total: frames expected, 0 when unknown.
+    """
+
+    name: ClassVar[str] = "resumed"
+    frames: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +76,13 @@ class Progress(Event):
     """A few times a second while frames are encoded.
 
     Attributes:
-        frames: frames encoded so far.
+        frames: frames encoded so far, those of earlier runs included.
         total: frames expected, 0 when unknown.
         seconds: wall-clock seconds since the first frame was asked for.
         fps: frames per second of wall-clock time, over the last few seconds.
-        speed: seconds of video per second of wall-clock time, over the whole job.
+        speed: seconds of video per second of wall-clock time, over this run.
         eta: seconds that are left, or None when the end is unknown.
+        passed: finished frames of earlier runs that were read again so far, while that goes on; else 0.
         dropped: frames dropped so far, in real time.
     """
 
@@ -76,6 +93,7 @@ class Progress(Event):
     fps: float
     speed: float
     eta: float | None
+    passed: int = 0
     dropped: int = 0
 
 
@@ -98,7 +116,7 @@ class Result(Event):
         bytes: size of the output file, None for a pipe.
         duration: seconds of video written.
         seconds: wall-clock seconds, all in all.
-        fps, speed: frames, and seconds of video, per second of wall-clock time.
+        fps, speed: frames, and seconds of video, per second of wall-clock time, in this run.
         cpu_seconds: processor time of this process from the first frame asked for to the end.
         busy: seconds that decoding, the network and encoding were at work, each summed over its
             threads; they overlap.
@@ -109,6 +127,8 @@ class Result(Event):
         damage: what was wrong with the input, in words; empty if nothing was.
         model, strength, backend: what upscaled it.
         warnings: all messages of the `Warned` events.
+        segments: of which the file was joined; 0 if it was written in one go.
+        resumed_frames: of them made by earlier runs.
         dropped_frames: frames that were left out because the machine could not keep up, in real time.
         stopped: a live input that was ended by the user, not by its sender.
     """
@@ -134,6 +154,8 @@ class Result(Event):
     strength: float | None = None
     backend: str
     warnings: tuple[str, ...] = ()
+    segments: int = 0
+    resumed_frames: int = 0
     dropped_frames: int = 0
     stopped: bool = False
 
@@ -150,7 +172,7 @@ class BatchStart(Event):
     name: ClassVar[str] = "batch"
     output: str
     files: int
-    jobs: int = 1
+    jobs: int = 1  # 0: as many as the workers of a cluster have room for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,6 +53,10 @@ class Options:
         overwrite: True replaces an existing output, False refuses. Never asked interactively.
         skip_existing: directories: leave out inputs whose output is there already.
         recursive: directories: go into subfolders.
+        resume: write long jobs in segments beside the output, so that a run that was stopped can go on
+            (`upscale.jobs`); False writes the file in one go.
+        cluster: address of a Dask scheduler whose workers do the work (`upscale.jobs.cluster`), or
+            "local" to start one here; None works in this process. It goes before `jobs`.
         jobs: directories: files at once, each in a process of its own; no more than there are cores.
         container: FFmpeg name of the output format; None takes it from the file name.
     """
@@ -86,4 +90,6 @@ class Options:
     skip_existing: bool = True
     recursive: bool = False
     jobs: int = 1  # one file keeps the cores busy; what more bring is start-up and tails that overlap
+    resume: bool = True
+    cluster: str | None = None
     container: str | None = None

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import click
 
+from upscale import stopping
 from upscale.cli.text import say
 from upscale.errors import UpscaleError
 
@@ -74,6 +75,8 @@ def _catch_signals() -> None:
                 Timer(_RETRY, os.kill, (os.getpid(), number)).start()
                 return
             first = time.monotonic()
+            if stopping.request(number):  # a long job ends in good order
+                return
             raise Stopped(number)
         # `timeout` and shells send one signal twice, to the process and to its group.
         if time.monotonic() - first > _SAME_SIGNAL:

@@ -19,6 +19,7 @@ from upscale.events import (
     OnEvent,
     Progress,
     Result,
+    Resumed,
     Skipped,
     Start,
     Warned,
@@ -96,6 +97,9 @@ class _Lines:
                 self._start(event)
             case Warned():
                 say(f"warning: {event.message}", event.input)
+            case Resumed():
+                of = f" of {event.total}" if event.total > event.frames else ""
+                say(f"continuing at frame {event.frames}{of}", event.input)
             case Progress() if self._due(event):
                 say(progress_text(event), event.input)
             case Result():
@@ -159,7 +163,7 @@ class _Display:
         match event:
             case BatchStart():
                 self._files = event.files
-                if event.jobs > 1:
+                if event.jobs != 1:
                     self._batch = self._bar.add_task(
                         "", total=event.files, file="all files", state=f"0 of {event.files} files"
                     )
@@ -202,6 +206,8 @@ class _Display:
 def progress_text(event: Progress) -> str:
     """``120/900 frames, 34.1 fps, 1.14x real time, 0:23 left``."""
     frames = f"{event.frames}/{event.total}" if event.total else str(event.frames)
+    if event.passed:
+        return f"{frames} frames; {event.passed} of the finished ones read again"
     left = f", {format_time(event.eta)} left" if event.eta is not None else ""
     dropped = f", {event.dropped} dropped" if event.dropped else ""
     return f"{frames} frames, {event.fps:.1f} fps, {event.speed:.2f}x real time{left}{dropped}"

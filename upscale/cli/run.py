@@ -147,6 +147,13 @@ _files = _stack(
     click.option("-n", "--no-overwrite", "no", is_flag=True, help="Never replace (the default)."),
     click.option("-r", "--recursive", is_flag=True, help="Directories: subfolders too."),
     click.option("-j", "--jobs", type=click.IntRange(1), metavar="N", help="Directories: files at once [1]."),
+    click.option("--no-resume", is_flag=True, help="Write long jobs in one go, not in segments."),
+    click.option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Let the workers of a Dask scheduler do it; local starts one here.",
+    ),
+    click.option("-j", "--jobs", type=click.IntRange(1), metavar="N", help="Directories: files at once [1]."),
     click.option("--skip-existing", is_flag=True, help="Leave out what is done (directories: the default)."),
 )
 _talk = _stack(
@@ -205,6 +212,7 @@ def make_options(
     yes: bool,
     no: bool,
     skip_existing: bool,
+    no_resume: bool,
     start: float | None,
     stop: float | None,
     input_pairs: dict[str, str] | None = None,
@@ -230,6 +238,7 @@ def make_options(
         audio=not no_audio,
         subtitles=not no_subtitles,
         overwrite=yes,
+        resume=not no_resume,
         **fields,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from upscale.errors import LargeEnough, NoVideo, UpscaleError
+from upscale.errors import Interrupted, LargeEnough, NoVideo, UpscaleError
 from upscale.events import Failed, OnEvent, Result, Skipped
 from upscale.options import Options
 
@@ -13,10 +13,10 @@ Outcome = Result | Skipped | Failed
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One input and where its result goes."""
+    """One input and where its result goes (None: beside it)."""
 
     input: str
-    output: str
+    output: str | None
 
 
 def attempt(task: Task, options: Options, on_event: OnEvent) -> Outcome:
@@ -25,6 +25,8 @@ def attempt(task: Task, options: Options, on_event: OnEvent) -> Outcome:
 
     try:
         return upscale_file(task.input, task.output, options, on_event)
+    except Interrupted:
+        raise
     except Exception as error:
         return outcome_of(error, task.input)
 

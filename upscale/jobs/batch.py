@@ -14,6 +14,7 @@ from upscale.backends.threads import cores
 from upscale.errors import OutputError, UsageError
 from upscale.events import BatchResult, BatchStart, Failed, OnEvent, Result, Skipped, Warned, ignore
 from upscale.jobs.attempt import Outcome, Task, attempt, outcome_of
+from upscale.jobs.workfolder import is_work_folder
 from upscale.media.address import as_file
 from upscale.options import Options
 from upscale.pipeline import find_model, with_fixed_backend
@@ -53,9 +54,9 @@ def upscale_directory(
     find_model(options)  # what would fail for every file is said once
 
     found = sorted(_videos(root, target.resolve(), options.recursive))
-    jobs = _usable_jobs(options, len(found))
+    jobs = 0 if options.cluster is not None else _usable_jobs(options, len(found))
     on_event(BatchStart(input=input, output=str(target), files=len(found), jobs=jobs))
-    if jobs < min(options.jobs, len(found)):
+    if jobs and jobs < min(options.jobs, len(found)):
         on_event(Warned(input=input, message=f"{jobs} files at once: there are no more cores"))
     outcomes = _Outcomes(on_event)
     folders = _Folders(target)
@@ -102,7 +103,9 @@ def _videos(root: Path, target: Path, recursive: bool) -> Iterator[Path]:
     """Regular files with a video's extension, the output directory left out."""
     for folder, subfolders, names in os.walk(root, followlinks=False):
         here = Path(folder)
-        subfolders[:] = sorted(s for s in subfolders if recursive and (here / s).resolve() != target)
+        subfolders[:] = sorted(
+            s for s in subfolders if recursive and (here / s).resolve() != target and not is_work_folder(s)
+        )
         for name in names:
             path = here / name
             ending = path.suffix[1:].lower()
@@ -135,6 +138,11 @@ def _usable_jobs(options: Options, files: int) -> int:
 
 def _run(tasks: Iterator[Task], jobs: int, options: Options, on_event: OnEvent) -> Iterator[Outcome]:
     """Work on the tasks, which are taken one by one; yields what became of each, as they end."""
+    if options.cluster is not None:
+        from upscale.jobs.cluster import run_cluster
+
+        answers = run_cluster(tasks, options, on_event)
+        return (outcome_of(a, t.input) if isinstance(a, Exception) else a for t, a in answers)
     if jobs == 1:
         return (attempt(task, options, on_event) for task in tasks)
     from upscale.jobs.processes import run_processes

@@ -19,7 +19,9 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
 
+from upscale import stopping
 from upscale.backends.threads import cores
+from upscale.errors import Interrupted
 from upscale.events import Event, Failed, OnEvent
 from upscale.jobs.attempt import Outcome, Task, attempt
 from upscale.options import Options
@@ -54,8 +56,9 @@ def run_processes(
             pool.give(task)
         while pool.busy:
             yield pool.wait()
-    except BaseException:
-        pool.stop()
+    except BaseException as error:
+        if pool.stop():
+            error.add_note("finished segments are kept: the same command continues")
         raise
     finally:
         pool.close()
@@ -67,7 +70,7 @@ class _Pool:
     def __init__(self, options: Options, on_event: OnEvent) -> None:
         self._options = options
         self._on_event = on_event
-        self._inbox: SimpleQueue[tuple[_Child, Event | _Finished | None]] = SimpleQueue()
+        self._inbox: SimpleQueue[tuple[_Child, _Message | None]] = SimpleQueue()
         self._children: list[_Child] = []
 
     @property
@@ -92,15 +95,19 @@ class _Pool:
                     self._children.remove(child)
                     reason = child.reap()
                     if child.task is not None:
-                        return Failed(input=child.task.input, message=reason, exit_code=1)
+                        why = child.last_word or reason
+                        return Failed(input=child.task.input, message=why, exit_code=1)
+                case _Paused(last_word):
+                    child.last_word = last_word
                 case _Finished(outcome):
                     child.task = None
                     return outcome
                 case _:
                     self._on_event(message)
 
-    def stop(self) -> None:
-        """Stop all at once, and wait until what they have begun is tidy."""
+    def stop(self) -> bool:
+        """Stop all at once, and wait until what they have begun is tidy; whether some of it is kept."""
+        kept = False
         for child in self._children:
             child.stop()
         while self._children:
@@ -108,8 +115,11 @@ class _Pool:
             if message is None:
                 self._children.remove(child)
                 child.reap()
+            elif isinstance(message, _Paused):
+                kept = True
             elif not isinstance(message, _Finished):
                 self._on_event(message)
+        return kept
 
     def close(self) -> None:
         """End idle processes, and kill those that are not."""
@@ -126,17 +136,31 @@ class _Finished:
         self.outcome = outcome
 
 
+class _Paused:
+    """A long job has ended in good order, and can go on."""
+
+    __match_args__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+_Message = Event | _Finished | _Paused
+
+
 class _Child:
     """The parent's end of one process.
 
     Attributes:
         task: what it works on, None while it is idle.
+        last_word: why it is about to end, if it said so.
     """
 
     def __init__(self, options: Options, inbox: SimpleQueue[Any]) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads hold
         self._inbox = inbox
         self.task: Task | None = None
+        self.last_word = ""
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, options), name="upscale-job")
         with _signals_held():  # until the process has its own handlers
@@ -186,9 +210,10 @@ def _serve(connection: Connection, options: Options) -> None:
     tasks: SimpleQueue[Task | None] = SimpleQueue()
 
     def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
+        if not stopping.request(number):  # a long job ends in good order
+            raise KeyboardInterrupt
 
-    def say(message: Event | _Finished) -> None:
+    def say(message: _Message) -> None:
         with suppress(OSError):  # the parent is gone: the listening thread deals with that
             connection.send(message)
 
@@ -197,8 +222,11 @@ def _serve(connection: Connection, options: Options) -> None:
         signal.signal(signal.SIGTERM, interrupt)
         threading.Thread(target=_obey, args=(connection, tasks), daemon=True).start()
         _release_signals()
-        while (task := tasks.get()) is not None:
-            say(_Finished(attempt(task, options, say)))
+        try:
+            while (task := tasks.get()) is not None:
+                say(_Finished(attempt(task, options, say)))
+        except Interrupted as reason:
+            say(_Paused(str(reason)))
 
 
 def _obey(connection: Connection, tasks: SimpleQueue[Task | None]) -> None:
@@ -234,6 +262,9 @@ def _signals_held() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # it would let signals through when it is started later
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
     try:
         yield

@@ -167,15 +167,43 @@ class _AudioLane(Lane):
             yield self._counted(ready)
 
 
-def add_encoder(container: Any, plan: Plan, video: VideoInfo | None, source: Any) -> Any:
-    """The upscaled video's stream, with every tag of the source."""
-    assert video is not None
+def add_encoder(container: Any, plan: Plan, video: VideoInfo, source: Any) -> Any:
+    """The upscaled video's stream, with every tag of the source (if it is given)."""
     quiet_encoders()
     choice = plan.encoder
     stream = container.add_stream(choice.codec, rate=choice.rate)
     configure(stream.codec_context, choice, plan.size, stream.codec_context.flags)
     color.tag_context(stream.codec_context, video, limited=choice.limited)
-    stream.time_base = choice.time_base
+    _describe(stream, plan, video, source)
+    return stream
+
+
+def add_encoded(container: Any, plan: Plan, video: VideoInfo, source: Any, encoded: Any) -> Any:
+    """The upscaled video's stream, for packets that the planned encoder has made elsewhere.
+
+    Args:
+        encoded: a stream with such packets, whose codec header is taken over.
+    """
+    choice = plan.encoder
+    try:
+        stream = container.add_stream_from_template(encoded, opaque=True)
+    except ValueError as error:
+        raise OutputError(f"the encoded video cannot be copied: {error}") from error
+    context = stream.codec_context
+    context.framerate = choice.rate
+    if choice.codec_tag is not None:
+        context.codec_tag = choice.codec_tag
+    if choice.codec_id == "prores":
+        # Matroska keeps the four characters of the kind of ProRes in the place of a header.
+        context.extradata, context.codec_tag = None, encoded.codec_context.codec_tag
+    color.tag_context(context, video, limited=choice.limited)
+    _describe(stream, plan, video, source)
+    return stream
+
+
+def _describe(stream: Any, plan: Plan, video: VideoInfo, source: Any) -> None:
+    """Everything about the upscaled video's stream that is not the encoder's."""
+    stream.time_base = plan.encoder.time_base
     if plan.sar is not None:
         stream.sample_aspect_ratio = plan.sar
     if plan.display_matrix is not None:
@@ -184,7 +212,6 @@ def add_encoder(container: Any, plan: Plan, video: VideoInfo | None, source: Any
     if source is not None:
         stream.metadata.update(stream_tags(source.metadata, plan.container, encoded=True))
         stream.disposition = source.disposition
-    return stream
 
 
 def movie_timescale(plan: Plan, inputs: Iterable[Any]) -> int:

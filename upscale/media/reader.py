@@ -93,6 +93,7 @@ class Reader:
         first: the first decoded frames in display order (at least one); clear it when it was looked at.
         siting_named: whether H.264 or HEVC headers say where the chroma samples lie.
         covers: attached pictures by stream index.
+        decoding: set to False to get the video's packets in place of its frames, from where it is on.
         stats: counts, up to what was read so far.
         clockless: the input has no times; the frames have those at which they came.
     """
@@ -111,6 +112,7 @@ class Reader:
         self._ended = False
         self.stats = ReadStats()
         self.siting_named = False
+        self.decoding = True
         self._error = ""
         self.covers: dict[int, bytes] = {}
         self._ahead: deque[av.VideoFrame | av.Packet[Any]] = deque()
@@ -128,6 +130,7 @@ class Reader:
             self.first = self._prefetch()
         except BaseException:
             self._ahead.clear()
+            self._rest()
             self.container.close()
             raise
 
@@ -135,7 +138,18 @@ class Reader:
         """Close the input; packets and frames already delivered stay valid."""
         self._items.close()
         self._ahead.clear()
+        self._rest()
         self.container.close()
+
+    def _rest(self) -> None:
+        """Wait for the decoder's threads.
+
+        PyAV frees a decoder, which waits for them too, with Python's lock held: a thread that is about to
+        log would never get it.
+        """
+        video = getattr(self, "video", None)
+        if video is not None and video.codec_context is not None:
+            video.codec_context.flush_buffers()
 
     def end(self) -> None:
         """Let the iteration end after the packet that is being read; from any thread."""
@@ -240,10 +254,12 @@ class Reader:
                 self.stats.packets += 1
                 self.stats.discarded += packet.is_discard
                 self._note_end(packet)
+                if not self.decoding:
+                    yield packet
             for frame in self._decode(packet):
                 started = True
                 yield frame
-            if not started and self.stats.packets > PREFETCH_PACKETS:
+            if not started and self.decoding and self.stats.packets > PREFETCH_PACKETS:
                 return
         yield from self._decode(None)
 
@@ -254,6 +270,8 @@ class Reader:
 
     def _decode(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
         """Frames that a packet completes; None flushes the decoder."""
+        if not self.decoding:
+            return []
         context = self.video.codec_context
         try:
             # The empty packet at the end flushes too. `context.decode` keeps good frames in order.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import stat
 from types import TracebackType
 
 from upscale.errors import OutputError, UsageError
+from upscale.media.lockfile import is_still, open_plain, try_lock
 
 STDIO = "-"
 
@@ -84,15 +86,15 @@ class SafeFile:
         self.target = target
         self._overwrite = overwrite
         self._done = False
+        self._handle: int | None = None
         folder, name = os.path.split(target)
         # names are limited to 255 bytes, and ours is 16 longer
-        short = os.fsdecode(os.fsencode(name)[:200])
-        self.path = os.path.join(folder, f".{short}.{secrets.token_hex(4)}.part")
+        start = f".{os.fsdecode(os.fsencode(name)[:200])}."
+        remove_stale(folder, start)
         try:
-            handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            self.path, self._handle = _create(os.path.join(folder, start))
         except OSError as error:
             raise write_error(error, target) from error
-        os.close(handle)
 
     def commit(self) -> None:
         """Write the file to the disk and give it its name.
@@ -102,6 +104,8 @@ class SafeFile:
         """
         try:
             _sync(self.path)
+            if os.name == "nt":  # where open files cannot be renamed
+                self._unlock()
             if self._overwrite:
                 self._keep_mode()
                 os.replace(self.path, self.target)
@@ -110,6 +114,7 @@ class SafeFile:
         except OSError as error:
             raise write_error(error, self.target) from error
         self._done = True
+        self._unlock()
         with contextlib.suppress(OSError):  # some file systems cannot sync a folder
             _sync(os.path.dirname(self.target) or os.curdir)
 
@@ -147,9 +152,15 @@ class SafeFile:
 
     def discard(self) -> None:
         """Remove the temporary file unless it was committed; may be called again."""
+        self._unlock()
         if not self._done:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
+
+    def _unlock(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            os.close(handle)
 
     def __enter__(self) -> SafeFile:
         return self
@@ -158,6 +169,40 @@ class SafeFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.discard()
+
+
+def _create(start: str) -> tuple[str, int]:
+    """A new file ``{start}{random}.part``, and its handle, which holds a lock as long as we live."""
+    while True:
+        path = f"{start}{secrets.token_hex(4)}.part"
+        handle = open_plain(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        if try_lock(handle) and is_still(handle, path):  # nobody took it for a dead one meanwhile
+            return path, handle
+        os.close(handle)
+
+
+def remove_stale(folder: str, start: str) -> None:
+    """Remove the temporary files that killed jobs with the same output have left.
+
+    Args:
+        folder: where they lie.
+        start: what their names begin with, ``.{name}.``.
+    """
+    try:
+        names = os.listdir(folder or os.curdir)
+    except OSError:
+        return
+    for name in names:
+        if not (name.startswith(start) and re.fullmatch(r"[0-9a-f]{8}\.part", name[len(start) :])):
+            continue
+        path = os.path.join(folder, name)
+        with contextlib.suppress(OSError):
+            handle = open_plain(path, os.O_RDWR)
+            try:
+                if stat.S_ISREG(os.fstat(handle).st_mode) and try_lock(handle):  # its process is dead
+                    os.unlink(path)
+            finally:
+                os.close(handle)
 
 
 def _sync(path: str) -> None:

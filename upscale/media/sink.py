@@ -5,20 +5,20 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from fractions import Fraction
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from upscale.errors import OutputError, UpscaleError
-from upscale.media import color
 from upscale.media.address import is_live
 from upscale.media.container import TAGS, ffmpeg_reasons
+from upscale.media.encode import FrameEncoder
 from upscale.media.formats import CONTAINERS
 from upscale.media.lanes import (
     Lane,
     add_attachment,
     add_copy,
     add_cover,
+    add_encoded,
     add_encoder,
     make_converter,
     movie_timescale,
@@ -73,7 +73,9 @@ class Sink:
     come from one thread.
     """
 
-    def __init__(self, source: Source, output: str, plan: Plan, options: Options) -> None:
+    def __init__(
+        self, source: Source, output: str, plan: Plan, options: Options, encoded: av.VideoStream | None = None
+    ) -> None:
         """Open the temporary file, add every stream and write the header.
 
         Tells `source` which streams to deliver; must be called before iterating over it.
@@ -83,6 +85,8 @@ class Sink:
             output: file name, or "-" for standard output.
             plan: of `make_plan` for the same input and output.
             options: of the job.
+            encoded: a stream of the planned codec, if the video comes encoded already: `encoded_packet`
+                takes it then, and `frame` must not be called.
 
         Raises:
             UsageError: the output must not be written (`check_output`).
@@ -90,13 +94,11 @@ class Sink:
         """
         self.output = output
         self.plan = plan
-        self._video = source.info.video
         self._live = is_live(source.info.path)
-        self._last_pts: int | None = None
+        self._encoder: FrameEncoder | None = None
+        self._held: Any = None  # the last encoded packet so far
         self._origin: tuple[int, int] | None = None  # pts and dts of the first packet
         self._end = 0  # of the frame that ends last
-        self._frames = 0
-        self._adjusted = 0
         self._finished = False
         self._file: SafeFile | None = None
         self._container: Any = None
@@ -107,13 +109,16 @@ class Sink:
             if output != STDIO:
                 self._file = SafeFile(output, overwrite=options.overwrite)
             with ffmpeg_reasons(), self._translated():
-                self._open(source)
+                self._open(source, encoded)
         except BaseException:
             self._abort()
             raise
 
-    def _open(self, source: Source) -> None:
+    def _open(self, source: Source, encoded: av.VideoStream | None) -> None:
         import av
+
+        video = source.info.video
+        assert video is not None
 
         tags = container_tags(source.info.metadata)
         muxer = dict(self.plan.muxer_options)
@@ -134,7 +139,11 @@ class Sink:
         for entry in self.plan.streams:
             stream = inputs.get(entry.index)
             if entry.action == "encode":
-                self._stream = add_encoder(self._container, self.plan, self._video, stream)
+                if encoded is None:
+                    self._stream = add_encoder(self._container, self.plan, video, stream)
+                    self._encoder = FrameEncoder(self._stream, self.plan, video)
+                else:
+                    self._stream = add_encoded(self._container, self.plan, video, stream, encoded)
                 self._main = Written("video", main=True)
                 self._written.append(self._main)
             elif stream is None:
@@ -165,33 +174,28 @@ class Sink:
         Raises:
             OutputError: the encoder, the disk or the pipe failed.
         """
-        if (frame.width, frame.height) != self.plan.size:
-            raise ValueError(f"frame is {frame.width}x{frame.height}, the plan says {self.plan.size}")
-        if frame.pts is None or not frame.time_base:
-            raise ValueError("frame without pts or time base")
-        assert self._video is not None
-        color.tag_frame(frame, self._video)
-        frame = color.to_format(frame, self.plan.encoder.pix_fmt, limited=self.plan.encoder.limited)
-        self._set_times(frame)
-        frame.pict_type = 0  # otherwise the source's key frames force key frames
-        self._frames += 1
+        assert self._encoder is not None
+        frame = self._encoder.prepare(frame)
         with self._translated():
-            self._mux_video(self._stream.encode(frame))
+            self._mux_video(self._encoder.encode(frame))
 
-    def _set_times(self, frame: Any) -> None:
-        """Times in the encoder's time base, strictly increasing."""
-        target = self.plan.encoder.time_base
-        factor = Fraction(frame.time_base) / target
-        pts = frame.pts
-        duration = frame.duration or 0
-        if factor != 1:
-            begin, end = round(pts * factor), round((pts + duration) * factor)
-            pts, duration = begin, end - begin
-        if self._last_pts is not None and pts <= self._last_pts:
-            pts = self._last_pts + 1
-            self._adjusted += 1
-        self._last_pts = pts
-        frame.pts, frame.duration, frame.time_base = pts, duration, target
+    def encoded_packet(self, packet: av.Packet, times: tuple[int, int, int]) -> None:
+        """Write one packet of the video, encoded elsewhere with the planned encoder.
+
+        Args:
+            packet: in decoding order. May be changed.
+            times: its pts, dts and duration in ticks of the planned encoder's time base.
+
+        Raises:
+            OutputError: the disk failed.
+        """
+        packet.time_base = self.plan.encoder.time_base
+        packet.pts, packet.dts, packet.duration = times
+        packet.stream = self._stream
+        before, self._held = self._held, packet
+        if before is not None:
+            with self._translated():
+                self._mux_video([before])
 
     def _mux_video(self, packets: list[Any], *, last: bool = False) -> None:
         for packet in packets:
@@ -222,10 +226,11 @@ class Sink:
         Raises:
             OutputError: nothing was encoded, writing failed, or the file is not what it must be.
         """
-        if not self._frames:
+        frames = self._encoder.frames if self._encoder is not None else self._main.packets + bool(self._held)
+        if not frames:
             raise OutputError("no frame came out of the input")
         with self._translated():
-            rest = self._stream.encode(None)
+            rest = self._encoder.flush() if self._encoder is not None else [self._held]
             self._mux_video(rest[:-1])
             self._mux_video(rest[-1:], last=True)
             for lane in self._lanes.values():
@@ -233,8 +238,8 @@ class Sink:
                     self._container.mux(ready)
             container, self._container = self._container, None
             container.close()
-        if self._main.packets != self._frames:
-            raise OutputError(f"the encoder wrote {self._main.packets} of {self._frames} frames")
+        if self._main.packets != frames:
+            raise OutputError(f"the encoder wrote {self._main.packets} of {frames} frames")
         size = None
         if self._file is not None:
             size = self._verify(self._file)
@@ -267,18 +272,19 @@ class Sink:
 
     def _report(self, size: int | None) -> OutputReport:
         main = self._main
+        adjusted = self._encoder.adjusted if self._encoder is not None else 0
         duration = None if main.start is None or main.end is None else main.end - main.start
         return OutputReport(
             path=self.output,
             container=self.plan.container,
             codec=self.plan.encoder.codec,
             size=self.plan.size,
-            frames=self._frames,
+            frames=main.packets,
             duration=duration,
             file_size=size,
             streams=len(self._written),
             lost=list(self.plan.lost),
-            adjusted_timestamps=self._adjusted + sum(lane.adjusted for lane in self._lanes.values()),
+            adjusted_timestamps=adjusted + sum(lane.adjusted for lane in self._lanes.values()),
             verified=self._file is not None,
         )
 
@@ -296,7 +302,7 @@ class Sink:
 
     def _abort(self) -> str | None:
         """Close everything and remove the temporary file; where it is, if it is worth keeping."""
-        worth = self._live and self._frames > 0
+        worth = self._live and self._encoder is not None and self._encoder.frames > 0
         # removed first: the mp4 muxer would otherwise rewrite the whole file to move its index
         if self._file is not None and not worth:
             self._file.discard()

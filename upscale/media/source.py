@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import av
 
@@ -91,6 +91,7 @@ class Source:
         """
         self.notes: list[str] = []
         self.stats = SourceStats()
+        self._abandoned = False
         self._strict = strict
         self._witness = Witness(self.stats)
         self._reader = Reader(path, timeout=timeout, input_options=input_options)
@@ -162,7 +163,7 @@ class Source:
         seconds = self.clip_duration or video.duration
         return round(seconds * float(video.rate)) if seconds and video.rate else 0
 
-    def __enter__(self) -> Source:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -174,7 +175,12 @@ class Source:
         From then on neither `container` nor any stream, also as ``packet.stream``, may be touched: PyAV
         reads freed memory. Data, times and ``packet.stream_index`` stay valid.
         """
-        self._reader.close()
+        if not self._abandoned:
+            self._reader.close()
+
+    def abandon(self) -> None:
+        """Never close: a thread hangs in a read from the input, and freeing it then would crash."""
+        self._abandoned = True
 
     def end(self) -> None:
         """Let the iteration end soon, as at the end of the stream; from any thread."""
@@ -216,7 +222,7 @@ class Source:
             if isinstance(item, av.VideoFrame):
                 pts, duration = self._clock.assign(item.pts, item.duration, item.dts if dts_counts else None)
                 if held is not None:
-                    yield from self._frame(held[0], held[1], pts - held[1])
+                    yield from self._frame(held[0], held[1], pts - held[1], item)
                 held = None
                 if timeline.after(pts, base):
                     video_done = True
@@ -237,7 +243,9 @@ class Source:
         self._finish_stats()
         self._refuse_damage()
 
-    def _frame(self, frame: av.VideoFrame, pts: int, duration: int) -> Iterator[av.VideoFrame]:
+    def _frame(
+        self, frame: av.VideoFrame, pts: int, duration: int, following: av.VideoFrame | None = None
+    ) -> Iterator[av.VideoFrame]:
         base = self._reader.time_base
         self._witness.frame(frame, pts)
         if self._timeline.end is not None:
@@ -245,8 +253,12 @@ class Source:
         frame.pts, frame.time_base, frame.duration = self._timeline.shift(pts, base), base, duration
         if (frame.width, frame.height) != (self._converter.width, self._converter.height):
             self._note_size(frame)
-        if frame.interlaced_frame and self._deinterlacer is None:
-            self._interlaced_found(frame)
+        if self._deinterlacer is None:
+            # The filter must have seen the frame before the first interlaced one: what it makes of a frame
+            # then depends on its neighbours only, not on where reading began.
+            coming = following is not None and following.interlaced_frame
+            if frame.interlaced_frame or coming:
+                self._interlaced_found(frame)
         frame = self._converter(frame)
         if self._deinterlacer is None:
             yield self._delivered(frame)
@@ -329,8 +341,12 @@ class Source:
             self.notes.append(f"the picture changes to {frame.width}x{frame.height}: scaled to {size}")
 
     def _seek_to_part(self) -> None:
-        begin = self._timeline.begin
-        if begin is None or self._reader.address.protocols != "file" or self.info.format not in SEEKABLE:
+        if self._timeline.begin is not None:
+            self._seek(self._timeline.begin)
+
+    def _seek(self, begin: Fraction) -> None:
+        """Read on from well before a time on the input's clock, if that is exact and spares anything."""
+        if self._reader.address.protocols != "file" or self.info.format not in SEEKABLE:
             return
         target = begin - SEEK_MARGIN
         if target - Fraction(self.info.start) > SEEK_FROM - SEEK_MARGIN:

@@ -1,0 +1,78 @@
+"""What the result of a job depends on: the same facts, the same frames."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from upscale.errors import MediaError
+
+if TYPE_CHECKING:
+    from upscale.model.weights import ModelFiles
+    from upscale.prepare import Prepared
+
+#: How much of the input's beginning is compared.
+_HEAD = 1 << 20
+
+
+def job_facts(job: Prepared, runtime: str) -> dict[str, Any]:
+    """Names for people → plain JSON values.
+
+    Args:
+        runtime: backend that is used.
+
+    Raises:
+        MediaError: the input cannot be read.
+    """
+    import av
+
+    from upscale import __version__
+
+    o, plan, encoder = job.options, job.plan, job.plan.encoder
+    return {
+        **_input_facts(job.input),
+        "model": job.model if isinstance(job.model, str) else job.model.name,
+        "weights": weights_hash(job.model),
+        "strength": o.strength,
+        "runtime": runtime,
+        "device": o.device,
+        "start": o.start,
+        "end": o.stop,
+        "audio": o.audio,
+        "subtitles": o.subtitles,
+        "container": plan.container,
+        "size": "{}x{}".format(*plan.size),
+        "encoder": encoder.codec,
+        "pixel format": encoder.pix_fmt,
+        "encoder options": " ".join(f"{k}={v}" for k, v in sorted(encoder.options.items())),
+        "quantiser": encoder.qscale,
+        "time base": str(encoder.time_base),
+        "frame rate": str(encoder.rate),
+        "limited range": encoder.limited,
+        "upscale version": __version__,
+        "PyAV version": f"{av.__version__} (FFmpeg {av.ffmpeg_version_info})",
+    }
+
+
+def _input_facts(path: str) -> dict[str, Any]:
+    try:
+        facts = os.stat(path)
+        with open(path, "rb") as file:
+            head = hashlib.sha256(file.read(_HEAD)).hexdigest()
+    except OSError as error:
+        raise MediaError(error.strerror or str(error), path=path) from error
+    seconds, nanoseconds = divmod(facts.st_mtime_ns, 10**9)
+    changed = f"{time.strftime('%F %T', time.gmtime(seconds))}.{nanoseconds:09d}"
+    return {"input's size": facts.st_size, "input's time": changed, "input's beginning": head}
+
+
+def weights_hash(model: ModelFiles | str) -> str | None:
+    """One hash of all files that a network's output depends on; None for a resampler."""
+    if isinstance(model, str):
+        return None
+    partner = model.partner.sha256 if model.partner is not None else {}
+    files = json.dumps([model.sha256, partner], sort_keys=True)
+    return hashlib.sha256(files.encode()).hexdigest()

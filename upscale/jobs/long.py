@@ -1,0 +1,289 @@
+"""A long job in one process: segments one after the other, then the join.
+
+A run that was stopped, however, is gone on with by the same command: the input is decoded from its
+beginning (what the clock, the deinterlacer and the counts of damage know is then as if there had been
+one run), and frames that finished segments hold are passed over before they reach the network.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, fields
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from upscale import stopping
+from upscale.errors import MediaError, OutputError, UpscaleError
+from upscale.events import Result, Resumed
+from upscale.jobs import space
+from upscale.jobs.facts import job_facts
+from upscale.jobs.join import join
+from upscale.jobs.journal import Journal, recorded_runtime
+from upscale.jobs.segments import SegmentMaker, check_segments, segment_length
+from upscale.jobs.workfolder import WorkFolder
+from upscale.loop import Loop
+from upscale.media.damage import SourceStats
+from upscale.prepare import Network, Prepared, choose_runtime, load_network
+from upscale.report import ProgressMeter, Reporter
+
+if TYPE_CHECKING:
+    import av
+
+    from upscale.media.sink import OutputReport
+
+#: Frames that are passed over between two signs of life.
+_PASSING_EVERY = 100
+
+
+def run_long(stack: ExitStack, job: Prepared, reporter: Reporter) -> Result:
+    """Do a long job, or what is left of it.
+
+    Args:
+        stack: closes what is opened here.
+        job: for which `segment_length` is not 0.
+        reporter: gets all events.
+
+    Raises:
+        UsageError: the work folder belongs to another job, or another process works in it.
+        Interrupted: a signal asked to stop (`upscale.stopping`); finished segments stay.
+        UpscaleError: as `upscale.upscale_file`; finished segments stay.
+    """
+    folder = stack.enter_context(WorkFolder(job.output))
+    runtime = choose_runtime(job, recorded_runtime(folder))
+    length = segment_length(job)
+    journal = stack.enter_context(Journal(folder, job_facts(job, runtime), length))
+    try:
+        result = _Long(job, reporter, folder, journal, length).run(stack, runtime)
+    except UpscaleError as error:
+        if journal.segments:
+            error.args = (f"{error}; {_advice(journal, job)}",)
+        raise
+    except BaseException as error:
+        if journal.segments:
+            error.add_note(_advice(journal, job))
+        raise
+    return result
+
+
+def _advice(journal: Journal, job: Prepared) -> str:
+    total = job.source.estimated_frames
+    done = journal.frames
+    where = f"frame {done} of {total}" if total > done else f"frame {done}"
+    return f"finished segments are kept: the same command continues at {where}"
+
+
+class _Long:
+    """One run of a long job."""
+
+    def __init__(
+        self, job: Prepared, reporter: Reporter, folder: WorkFolder, journal: Journal, length: int
+    ) -> None:
+        self._job = job
+        self._reporter = reporter
+        self._folder = folder
+        self._journal = journal
+        self._length = length
+        self._halt = stopping.Halt()
+        self._listening = ExitStack()
+        self._known_notes = len(job.source.notes)
+
+    def run(self, stack: ExitStack, runtime: str) -> Result:
+        job, source, journal = self._job, self._job.source, self._journal
+        self._folder.remove_unfinished()
+        lost = check_segments(self._folder, journal)
+        if lost:
+            self._reporter.warn(f"{lost} damaged segment{'s' * (lost > 1)} will be made again")
+        done = journal.frames
+        total = source.estimated_frames
+        space.check_before(job.plan, self._folder.path, max(0, total - done), journal.bytes)
+        self._try_output()
+        network = load_network(stack, job, runtime)
+        self._reporter.announce(job, network.model, network.backend, self._length)
+        if done:
+            self._reporter.send(Resumed(input=job.input, frames=done, total=total))
+        meter = ProgressMeter(job.input, total, self._reporter.send, done)
+        loop, report = self._work(network, meter)
+        assert journal.end is not None
+        for note in journal.end["notes"]:  # what showed only while reading
+            self._reporter.warn(note)
+        journal.mark_joined()
+        self._folder.finished = True
+        stats, count = _stats(journal.end), len(journal.segments)
+        return self._reporter.result(job, network, loop, stats, report, segments=count, resumed_frames=done)
+
+    def _try_output(self) -> None:
+        """What the muxer would refuse at the end is known before hours of work."""
+        from upscale.media.sink import Sink
+
+        with Sink(self._job.source, self._job.output, self._job.plan, self._job.options):
+            pass
+
+    def _work(self, network: Network, meter: ProgressMeter) -> tuple[Loop[OutputReport], OutputReport]:
+        """All that takes time."""
+        source = self._job.source
+        with self._listening, _Recorder(self._job, self._folder, self._journal, self._halt) as recorder:
+            self._listening.enter_context(stopping.listening(self._halt))
+            frames = _Unfinished(self._job, self._journal, self._length, self._halt, recorder, meter)
+            recorder.then = partial(self._conclude, frames)
+            loop: Loop[OutputReport] = Loop(frames, network.upscaler, recorder, meter, network.workers)
+            if self._journal.end is None:
+                try:
+                    loop.run()
+                finally:
+                    if loop.hangs:
+                        source.abandon()
+            return loop, loop.finish()
+
+    def _conclude(self, frames: _Unfinished) -> OutputReport:
+        """All that was read is in segments: end here, or join them."""
+        journal, source = self._journal, self._job.source
+        if frames.complete:
+            if journal.frames != frames.count:
+                raise OutputError(f"{journal.frames} of {frames.count} frames are in segments")
+            journal.finish({"stats": asdict(source.stats), "notes": source.notes[self._known_notes :]})
+        if self._halt.reason is not None:
+            raise self._halt.reason
+        self._listening.close()  # joining can be broken off at any point
+        return join(self._job, journal, self._folder)
+
+
+def _stats(end: dict[str, Any]) -> SourceStats:
+    """The counts of the run that read the input to its end."""
+    known = {f.name for f in fields(SourceStats)}
+    return SourceStats(**{name: value for name, value in end["stats"].items() if name in known})
+
+
+class _Unfinished:
+    """The frames that are in no segment yet, and before each run of them a call that begins a segment.
+
+    Attributes:
+        complete: the input was read to its end.
+        count: frames read by then.
+    """
+
+    def __init__(
+        self,
+        job: Prepared,
+        journal: Journal,
+        length: int,
+        halt: stopping.Halt,
+        recorder: _Recorder,
+        meter: ProgressMeter,
+    ) -> None:
+        self._source = job.source
+        self._done = list(journal.segments)
+        self._length = length
+        self._halt = halt
+        self._recorder = recorder
+        self._meter = meter
+        self.complete = False
+        self.count = 0
+
+    def __iter__(self) -> Iterator[av.VideoFrame | Callable[[], None]]:
+        from av import Packet
+
+        waiting = deque(self._done)
+        passed = inside = 0
+        follows = False  # the frame goes into the segment of the one before
+        for frame in self._source:
+            if self._halt.reason is not None:
+                return
+            if isinstance(frame, Packet):
+                continue  # only seen by the source, which tells damage by them
+            pts: Any = frame.pts
+            while waiting and waiting[0].end < pts:
+                if inside != waiting.popleft().frames:
+                    raise MediaError("gives other frames than in the run before: remove the work folder")
+                inside = 0
+            if waiting and waiting[0].begin <= pts:
+                inside, passed, follows = inside + 1, passed + 1, False
+                if passed % _PASSING_EVERY == 0:
+                    yield partial(self._meter.passing, passed)
+            else:
+                if not follows or self.count % self._length == 0:
+                    yield partial(self._recorder.begin, self.count)
+                follows = True
+                yield frame
+            self.count += 1
+        self.complete = True
+
+
+def _nothing() -> OutputReport:
+    raise AssertionError("finished already")
+
+
+class _Recorder:
+    """The end of the loop: writes segments. A full one is finished while the next is being encoded.
+
+    Attributes:
+        then: called by `finish` when all segments are finished.
+    """
+
+    def __init__(self, job: Prepared, folder: WorkFolder, journal: Journal, halt: stopping.Halt) -> None:
+        self._job = job
+        self._folder = folder
+        self._journal = journal
+        self._halt = halt
+        self._space = space.SpaceWatch(folder.path)
+        self._maker: SegmentMaker | None = None
+        self._finishing: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self.then: Callable[[], OutputReport] = _nothing
+
+    def begin(self, first: int) -> None:
+        """The next frame begins a segment."""
+        self._close()
+        self._maker = SegmentMaker(self._job, first, self._folder.path)
+
+    def frame(self, frame: av.VideoFrame) -> None:
+        assert self._maker is not None
+        self._maker.frame(frame)
+        low = self._space.low()
+        if low is not None:
+            self._halt.request(low)
+
+    def packet(self, packet: av.Packet) -> None:
+        raise AssertionError("only frames are wanted")
+
+    def finish(self) -> OutputReport:
+        self._close()
+        self._wait()
+        return self.then()
+
+    def _close(self) -> None:
+        """Let the segment be finished in a thread of its own; one at a time."""
+        self._wait()
+        maker, self._maker = self._maker, None
+        if maker is not None:
+            self._finishing = threading.Thread(target=self._finish, args=(maker,), name="upscale-segment")
+            self._finishing.start()
+
+    def _finish(self, maker: SegmentMaker) -> None:
+        try:
+            segment = maker.finish()
+            self._journal.add(segment)
+            self._space.segment(segment.bytes)
+        except BaseException as error:  # raised again in the loop's thread
+            maker.abort()
+            self._error = error
+
+    def _wait(self) -> None:
+        if self._finishing is not None:
+            self._finishing.join()
+            self._finishing = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def __enter__(self) -> _Recorder:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._finishing is not None:
+            self._finishing.join()
+        if self._maker is not None:
+            self._maker.abort()
+        self.then = _nothing  # it leads back here: what it holds must not wait for Python to look for circles

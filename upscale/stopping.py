@@ -1,0 +1,47 @@
+"""Stopping a job in good order: nothing more is read, and what was read is finished.
+
+A signal handler must not raise into work that can end well by itself. It calls `request` first,
+and raises only if nobody here listens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from upscale.errors import Interrupted, UpscaleError
+
+
+class Halt:
+    """The wish that a job ends early, and why. Set from any thread or a signal handler, once.
+
+    Attributes:
+        reason: what the job raises when it has ended; None while it may go on.
+    """
+
+    def __init__(self) -> None:
+        self.reason: UpscaleError | None = None
+
+    def request(self, reason: UpscaleError) -> None:
+        """Ask for the end; later reasons are ignored."""
+        self.reason = self.reason or reason
+
+
+_listening: list[Halt] = []
+
+
+@contextmanager
+def listening(halt: Halt) -> Iterator[Halt]:
+    """While the block runs, `request` reaches `halt`."""
+    _listening.append(halt)
+    try:
+        yield halt
+    finally:
+        _listening.remove(halt)
+
+
+def request(signal: int) -> bool:
+    """Ask all listening jobs to end because of a signal; False if there are none."""
+    for halt in _listening:
+        halt.request(Interrupted("stopped", signal=signal))
+    return bool(_listening)
