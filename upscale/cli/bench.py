@@ -115,6 +115,7 @@ def _predict(file: str, given: dict[str, Any], as_json: bool) -> None:
         yes=False,
         no=False,
         skip_existing=False,
+        no_resume=True,
         start=None,
         stop=None,
         **given,
