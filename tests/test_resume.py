@@ -197,7 +197,7 @@ def test_a_damaged_segment_is_made_again(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"encoder_options": {"qp": "1", "bf": "2"}}, "encoder options was"),
+        ({"encoder_options": {"qp": "1", "bf": "2"}}, "encoder option qp was 0, is 1"),
         ({"scale": 3.0}, "size was 128x96, is 192x144"),
         ({"model": "bicubic"}, "model was lanczos, is bicubic"),
         ({"start": 0.5}, "start was not given, is 0.5"),
@@ -389,13 +389,13 @@ def test_twice_quits_at_once(long_clip: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.mkv"
     code = (
         "import sys, time; from upscale.media.segment import SegmentWriter; "
-        "SegmentWriter.finish = lambda self: time.sleep(60); "
+        "SegmentWriter.finish = lambda self: (print('finishing', flush=True), time.sleep(60)); "
         "from upscale.cli.main import main; main(sys.argv[1:])"
     )
     command = [sys.executable, "-c", code, str(long_clip), str(output), *ARGUMENTS, "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None
-        while b"start" not in child.stdout.readline():
+        while b"finishing" not in child.stdout.readline():
             pass
         child.send_signal(signal.SIGINT)
         time.sleep(0.7)  # two at once would count as one

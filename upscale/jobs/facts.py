@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: How much of the input's beginning is compared.
 _HEAD = 1 << 20
+#: Parameters of encoders that follow from the machine's cores, and change nothing in what is written.
+_SAME_BITS = frozenset({"sync-lookahead"})
 
 
 def job_facts(job: Prepared, runtime: str) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def job_facts(job: Prepared, runtime: str) -> dict[str, Any]:
         "size": "{}x{}".format(*plan.size),
         "encoder": encoder.codec,
         "pixel format": encoder.pix_fmt,
-        "encoder options": " ".join(f"{k}={v}" for k, v in sorted(encoder.options.items())),
+        **_encoder_facts(encoder.options),
         "quantiser": encoder.qscale,
         "time base": str(encoder.time_base),
         "frame rate": str(encoder.rate),
@@ -55,6 +57,19 @@ def job_facts(job: Prepared, runtime: str) -> dict[str, Any]:
         "upscale version": __version__,
         "PyAV version": f"{av.__version__} (FFmpeg {av.ffmpeg_version_info})",
     }
+
+
+def _encoder_facts(options: dict[str, str]) -> dict[str, Any]:
+    facts = {}
+    for name, value in sorted(options.items()):
+        if not name.endswith("-params"):
+            facts[f"encoder option {name}"] = value
+            continue
+        for entry in value.split(":"):
+            key, _, setting = entry.partition("=")
+            if key not in _SAME_BITS:
+                facts[f"encoder option {name} {key}"] = setting
+    return facts
 
 
 def _input_facts(path: str) -> dict[str, Any]:
