@@ -19,7 +19,7 @@ class Repeats:
     """Remembers the last frame that was finished; safe to use from several threads at once.
 
     What swscale makes of a plane depends on that plane alone, so equal planes need no scaling. Side data
-    (captions, HDR metadata) belongs to one frame: frames that have any are neither repeated nor remembered.
+    (captions, HDR metadata) belongs to one frame: frames that have any are not repeated.
     """
 
     def __init__(self) -> None:
@@ -35,9 +35,11 @@ class Repeats:
             where chroma must be scaled.
         """
         last = self._last  # replaced as a whole
-        if last is None or not _alike(frame, last[0]) or has_side_data(frame):
+        if last is None or not _alike(frame, last[0]):
             return None, False
         if not all(_equal(frame, last[0], index) for index in range(1, len(frame.planes))):
+            return None, False
+        if has_side_data(frame) or has_side_data(last[0]):  # asked last: it costs a little each time
             return None, False
         whole = _equal(frame, last[0], 0)
         out = self._through("null" if whole else "copy", last[1])
@@ -48,9 +50,8 @@ class Repeats:
 
     def remember(self, frame: av.VideoFrame, out: av.VideoFrame) -> None:
         """Keep a finished output and the frame that it was made of; neither may be written to afterwards."""
-        if not has_side_data(frame):
-            # A reference of its own: the encoder's side sets times and tags of the other.
-            self._last = frame, self._through("null", out)
+        # A reference of its own: the encoder's side sets times and tags of the other.
+        self._last = frame, self._through("null", out)
 
     def _through(self, name: str, frame: av.VideoFrame) -> av.VideoFrame:
         """A new frame that shares the memory ("null"), or a copy in memory of a pool ("copy")."""
