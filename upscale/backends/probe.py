@@ -41,7 +41,7 @@ class Rule:
 #: Precision → what it must keep to. fp32 differs between runtimes and devices in roundings only. int8 rounds
 #: every layer: single pixels of steep edges move by several code values where nothing is seen, so its rule is
 #: the mean and the exporter's 45 dB, an error below that of any encoder setting of ours (libx264 at CRF 19
-#: leaves 40 to 44 dB). An int8 kernel that saturates, as some do on processors without VNNI, fails both.
+#: leaves 39 to 44 dB on the samples). A kernel that saturates, as some do without VNNI, fails both.
 RULES = {
     "fp32": Rule(mean=0.25, largest=1),
     "bf16": Rule(mean=1, largest=3),

@@ -44,6 +44,6 @@ def run_layers(
     start = F.pixel_unshuffle(x, u) if u > 1 else x
     y = start
     for conv in convs[:-1]:
-        y = F.relu(conv(y))
+        y = F.relu(conv(y), inplace=not torch.is_grad_enabled())
     y = convs[-1](y).to(start.dtype) + start[:, anchor]
     return F.pixel_shuffle(y, config.scale * u)

@@ -1,8 +1,9 @@
 """Rounds a network to integers, calibrated on real pictures: the source of both int8 files.
 
-Luma enters as code values and leaves as code values; nothing between is float. Only the residual is rounded
-to 8 bits, in steps of its own: the anchor is the picture's own codes, and one step of the result is one code
-value, so adding the two and rounding is what the float network's output goes through as well.
+Luma enters as code values and leaves as code values; nothing between is float. One step of the residual is
+one code value: the anchor is the picture's own codes, so rounding the residual is the very rounding that the
+float network's output goes through. Any other step would round twice, and faint residuals on flat areas
+would flip by a code value where they should not, which flickers.
 """
 
 from __future__ import annotations
@@ -131,13 +132,10 @@ class _Seen:
         self._expected = [self._result(*pair) for pair in zip(self._values, self._starts, strict=True)]
 
     def find_steps(self) -> list[float]:
-        """The step of each layer's output, last to first, each the best with what is chosen so far.
-
-        The residual's own range stays whole: clipped, the sharpest edges would lose tens of code values.
-        """
+        """The step of each layer's output, last to first, each the best with what is chosen so far."""
         tops = [max(float(v[i].abs().max()) for v in self._values) for i in range(len(self._layers))]
         # A layer that gives nothing on these pictures still needs a step.
-        steps = [max(top, 1e-6) / (127 if self._is_last(i) else 255) for i, top in enumerate(tops)]
+        steps = [CODE if self._is_last(i) else max(top, 1e-6) / 255 for i, top in enumerate(tops)]
         entries = [self._starts, *self._outputs(self.rounded(steps))]
         for i in reversed(range(len(steps) - 1)):
             tried = [[*steps[:i], steps[i] * part, *steps[i + 1 :]] for part in _RANGES]
