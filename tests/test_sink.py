@@ -339,8 +339,8 @@ def test_full_disk_is_one_line(
     import upscale.media.sink as module
 
     class Full(module.SafeFile):
-        def __init__(self, target: str, *, overwrite: bool = False) -> None:
-            super().__init__(target, overwrite=overwrite)
+        def __init__(self, target: str, **how: bool) -> None:
+            super().__init__(target, **how)
             self.discard()
             self.path = "/dev/full"
 
