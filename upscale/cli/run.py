@@ -153,7 +153,6 @@ _files = _stack(
         metavar="ADDRESS",
         help="Let the workers of a Dask scheduler do it; local starts one here.",
     ),
-    click.option("-j", "--jobs", type=click.IntRange(1), metavar="N", help="Directories: files at once [1]."),
     click.option("--skip-existing", is_flag=True, help="Leave out what is done (directories: the default)."),
 )
 _talk = _stack(
