@@ -102,6 +102,11 @@ def wait_for_frames(child: subprocess.Popen[bytes], frames: int) -> None:
     raise AssertionError("it ended too early")
 
 
+def wait_for_workers(address: str, count: int) -> None:
+    code = f"from distributed import Client; Client({address!r}).wait_for_workers({count}, timeout=120)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=150, stderr=subprocess.DEVNULL)
+
+
 def last_event(output: bytes) -> dict[str, object]:
     event = json.loads(output.splitlines()[-1])
     assert isinstance(event, dict)
@@ -158,6 +163,7 @@ def test_a_worker_that_is_killed_loses_nothing(
 ) -> None:
     address, add = cluster
     third = add()
+    wait_for_workers(address, 3)
     with started(clip, tmp_path / "out.mp4", "--cluster", address) as child:
         wait_for_frames(child, 1)
         third.kill()
