@@ -5,7 +5,7 @@
 #   tests/aarch64.sh tests/test_x.py     these tests only, with any options of pytest
 #
 # Debian's arm64 Python, the aarch64 wheels and qemu-user are unpacked into one folder, UPSCALE_AARCH64 or
-# ~/.cache/upscale-aarch64 (1.4 GB), and kept there. Nothing is installed and apt's state is not touched: it
+# ~/.cache/upscale-aarch64 (1.1 GB), and kept there. Nothing is installed and apt's state is not touched: it
 # gets a configuration of its own. Needs Debian 12 on x86, the network, and for the comparison a Python 3.11
 # with `pip install '.[test]'`, PYTHON or python3.
 set -euo pipefail
@@ -56,6 +56,7 @@ END
     for package in "$cache"/apt/cache/archives/*_{arm64,all}.deb; do
         dpkg -x "$package" "$cache/root"
     done
+    rm -r "$cache/apt/cache" "$cache"/apt/*.deb
 }
 
 # qemu shows the host's /proc/cpuinfo, on which the runtimes crash; files below root come first.
@@ -84,6 +85,7 @@ unpack_wheels() {
     for wheel in "$cache"/wheels/*.whl; do
         "$python" -m zipfile -e "$wheel" "$cache/site"
     done
+    rm -r "$cache/wheels"
 }
 
 # Children are started through a script of this machine: its kernel cannot run an arm64 program.

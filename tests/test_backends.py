@@ -14,11 +14,12 @@ import torch
 from networks import FULL, HALF, TINY, random_weights, real_luma, write_model
 
 from upscale import backends
+from upscale.backends.probe import RULES, Rule
 from upscale.backends.threads import MAX_WORKERS, cores, plan_threads
 from upscale.errors import BackendError, ModelError, UsageError
 from upscale.model.config import GeneratorConfig
 from upscale.model.generator import Generator
-from upscale.model.weights import ModelFiles
+from upscale.model.weights import ModelFiles, bundled, find_model
 
 CONFIGS = {"half": HALF, "full": FULL}
 
@@ -92,6 +93,100 @@ def test_strided_rows(name: str, tiny: ModelFiles) -> None:
     with backends.load(name, tiny, device="cpu") as backend:
         np.testing.assert_array_equal(backend(view), backend(np.ascontiguousarray(view)))
         np.testing.assert_array_equal(backend(view[::-1]), backend(np.ascontiguousarray(view[::-1])))
+
+
+@pytest.mark.parametrize("max_value", [255, 1023])
+@pytest.mark.parametrize("name", backends.NAMES)
+def test_writes_into_a_frames_own_plane(name: str, max_value: int, tiny: ModelFiles) -> None:
+    """Its rows are padded, and what lies beyond the picture is not touched."""
+    kind = np.uint8 if max_value == 255 else np.uint16
+    luma = np.random.default_rng(4).integers(0, max_value + 1, (21, 33)).astype(kind)
+    rows = np.full((42, 96), 77, kind)
+    out = rows[:, :66]
+    with backends.load(name, tiny, device="cpu") as backend:
+        assert backend(luma, max_value, out) is out
+        np.testing.assert_array_equal(out, backend(luma, max_value))
+    assert (rows[:, 66:] == 77).all()
+
+
+@pytest.mark.parametrize("name", backends.NAMES)
+def test_refuses_to_write_into_what_does_not_fit(name: str, tiny: ModelFiles) -> None:
+    read_only = np.zeros((8, 8), np.uint8)
+    read_only.flags.writeable = False
+    with backends.load(name, tiny, device="cpu") as backend:
+        for out in (np.zeros((8, 6), np.uint8), np.zeros((8, 8), np.uint16), read_only):
+            with pytest.raises(ValueError, match="out must be a writeable"):
+                backend(np.zeros((4, 4), np.uint8), 255, out)
+        assert backend(np.zeros((4, 4), np.uint8)).shape == (8, 8)  # it goes on after a refusal
+
+
+def has_bf16() -> bool:
+    """Whether this processor multiplies bf16."""
+    from upscale.backends.pytorch import _cpu_has_bf16
+
+    return _cpu_has_bf16(torch)
+
+
+def test_bf16_is_near_fp32_on_a_real_frame(models: dict[str, ModelFiles], samples: Path) -> None:
+    """Or refused where the processor would only emulate it."""
+    if not has_bf16():
+        with pytest.raises(BackendError, match="no bf16 on this cpu"):
+            backends.load("torch", models["half"], precision="bf16", device="cpu")
+        return
+    luma = real_luma(samples / "bee_360p.mp4")
+    with backends.load("torch", models["half"], precision="bf16", device="cpu") as backend:
+        assert backend.precision == "bf16"
+        assert "cpu bf16, " in backend.description
+        result = backend(luma)
+    with backends.load("torch", models["half"], device="cpu") as backend:
+        exact = backend(luma)
+    assert 0 < np.abs(result.astype(int) - exact).mean() <= 1
+    assert difference(result, exact) <= 3
+
+
+def test_bf16_that_changes_the_picture_is_refused(tiny: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check at load, with a rule that nothing can keep."""
+    monkeypatch.setattr("upscale.backends.pytorch._cpu_has_bf16", lambda torch: True)
+    monkeypatch.setitem(RULES, "bf16", Rule(mean=-1))
+    threads = torch.get_num_threads()
+    with pytest.raises(BackendError, match=r"bf16 on cpu differs by .* from fp32, too much"):
+        backends.load("torch", tiny, precision="bf16", device="cpu")
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [("onnx", "fp16"), ("onnx", "bf16"), ("torch", "int8"), ("torch", "fp16"), ("tflite", "bf16")],
+)
+def test_precision_that_a_backend_does_not_have(name: str, precision: str, tiny: ModelFiles) -> None:
+    with pytest.raises(BackendError, match=f"the {name} backend has no {precision}"):
+        backends.load(name, tiny, precision=precision, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["onnx", "tflite"])
+def test_int8_is_what_is_loaded_where_there_is_nothing_else(name: str) -> None:
+    bundled = find_model("fast")
+    alone = ModelFiles("own", **{f"{name}_int8": bundled.path(f"{name}_int8")})
+    with backends.load(name, alone) as backend:
+        assert (backend.precision, "int8" in backend.description) == ("int8", True)
+    with backends.load(name, bundled) as backend:
+        assert backend.precision == "fp32"
+    with pytest.raises(ModelError, match=rf"needs an? _int8\.{name} file"):
+        backends.load(name, ModelFiles("own"), precision="int8")
+
+
+@pytest.mark.parametrize("model", bundled())
+@pytest.mark.parametrize("name", ["onnx", "tflite"])
+def test_bundled_int8_keeps_the_rule_on_real_frames(name: str, model: str, samples: Path) -> None:
+    """The probe is only a picture of three; these are others."""
+    files = find_model(model)
+    with (
+        backends.load(name, files, precision="int8", device="cpu") as rounded,
+        backends.load(name, files, device="cpu") as exact,
+    ):
+        for clip, number in (("bee_360p.mp4", 50), ("bbb_anamorphic_800x640_sar64x45.mp4", 30)):
+            luma = real_luma(samples / clip, number)[:320, :480]
+            assert RULES["int8"].broken(exact(luma), rounded(luma), 255) is None
 
 
 @pytest.mark.parametrize("name", backends.NAMES)

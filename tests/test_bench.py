@@ -173,7 +173,7 @@ def test_peers_need_files(tmp_path: Path, make_clip: MakeClip) -> None:
     with pytest.raises(UsageError, match=r"no \*\.onnx"):
         compare_peers(PeerConfig(folder=tmp_path))
     (tmp_path / "text.mp4").write_text("text")
-    with pytest.raises(MediaError, match="not a video"):
+    with pytest.raises(MediaError, match="moov atom not found"):
         compare_peers(PeerConfig(folder=tmp_path, clip=tmp_path / "text.mp4"))
 
 

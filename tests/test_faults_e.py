@@ -158,3 +158,20 @@ def test_11_a_file_where_a_directory_must_be(clip: Path, tmp_path: Path) -> None
     (tmp_path / "out").write_bytes(b"")
     with pytest.raises(UpscaleError, match="must be one"):
         upscale_directory(str(tmp_path / "in"), str(tmp_path / "out"), OPTIONS)
+
+
+@pytest.mark.parametrize("name", ["v4l2:x.mkv", "avfoundation:0.mkv", "http:x.mkv"])
+def test_56_a_directory_never_names_a_device(
+    name: str, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``upscale . out``: what is found there is a file, whatever it is called; training and scoring, too."""
+    from upscale.score import _decode
+    from upscale.train.material import _count_packets
+
+    (tmp_path / "in").mkdir()
+    shutil.copy(clip, tmp_path / "in" / name)
+    monkeypatch.chdir(tmp_path / "in")
+    result = upscale_directory(".", "../out", OPTIONS)
+    assert len(result.results) == 1
+    assert names(tmp_path / "out") == {name}
+    assert _count_packets(Path(name)) == len(list(_decode(Path(name)))) == 3

@@ -387,8 +387,9 @@ def test_ctrl_c_while_data_comes_loses_no_frame_of_what_came(
     events: list[Event] = []
 
     def listen(event: Event) -> None:
+        pressed = any(isinstance(e, Progress) and e.frames > 10 for e in events)
         events.append(event)
-        if isinstance(event, Progress) and event.frames > 10:
+        if isinstance(event, Progress) and event.frames > 10 and not pressed:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt) as caught:
@@ -416,6 +417,12 @@ def test_a_recording_that_is_killed_can_be_read(server: Server, ts: bytes, tmp_p
     left = tmp_path / only_file(tmp_path)
     with av.open(str(left), format="matroska") as container:
         assert sum(1 for _ in container.decode(video=0)) > 20
+    # The same command again, as a supervisor would, must not remove it.
+    server.pages["/a.ts"] = server.live(ts, 0.2)
+    result = upscale_file(url, str(tmp_path / "o.mkv"), quick())
+    assert any("o.incomplete.mkv" in w for w in result.warnings)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["o.incomplete.mkv", "o.mkv"]
+    assert len(video_times(tmp_path / "o.incomplete.mkv")) > 20
 
 
 # Real time

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,6 +129,31 @@ def test_longest_names_still_work(tmp_path: Path) -> None:
     with SafeFile(str(target)) as file:
         file.commit()
     assert target.exists()
+
+
+def test_what_killed_jobs_have_left_is_removed(tmp_path: Path) -> None:
+    """Of the same output, and only if the process is dead: a living one holds a lock."""
+    target = tmp_path / "out.mkv"
+    code = (
+        "import os, sys; from upscale.media.safefile import SafeFile; "
+        "file = SafeFile(sys.argv[1]); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(target)], timeout=60)
+    (dead,) = os.listdir(tmp_path)
+    others = [
+        ".out.mkv.part",
+        ".out.mkv.0123abcd.parts",
+        ".other.mkv.0123abcd.part",
+        ".out.mkv.0123ABCD.part",
+    ]
+    for name in others:
+        (tmp_path / name).write_bytes(b"not ours")
+    os.symlink(tmp_path / others[0], tmp_path / ".out.mkv.00000000.part")
+    with SafeFile(str(target)) as living, SafeFile(str(target)) as second:
+        assert not (tmp_path / dead).exists()
+        assert os.path.exists(living.path)
+        second.commit()
+    assert sorted(os.listdir(tmp_path)) == sorted([*others, ".out.mkv.00000000.part", "out.mkv"])
 
 
 def test_errors_are_one_line() -> None:

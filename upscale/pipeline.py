@@ -86,9 +86,9 @@ def _run(stack: ExitStack, job: Prepared, reporter: Reporter, live: LiveJob) -> 
 
     network = load_network(stack, job, choose_runtime(job))
     source = job.source
+    known = len(source.notes)
     sink = stack.enter_context(Sink(source, job.output, job.plan, job.options))
     reporter.announce(job, network.model, network.backend)
-    known = len(source.notes)
     meter = ProgressMeter(job.input, source.estimated_frames, reporter.send, live=live)
     loop: Loop[OutputReport] = Loop(source, network.upscaler, sink, meter, network.workers, live)
     try:
@@ -96,7 +96,7 @@ def _run(stack: ExitStack, job: Prepared, reporter: Reporter, live: LiveJob) -> 
     finally:
         if loop.hangs:
             source.abandon()
-    for message in source.notes[known:]:  # what showed only while reading
+    for message in source.notes[known:]:  # what showed only now
         reporter.warn(message)
     report = loop.finish()
     return reporter.result(job, network, loop, source.stats, report, live=live)

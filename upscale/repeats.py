@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from upscale.media.convert import filter_graph
+from upscale.media.sidedata import has_side_data
 from upscale.planes import plane_view
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Repeats:
             where chroma must be scaled.
         """
         last = self._last  # replaced as a whole
-        if last is None or frame.side_data or not _alike(frame, last[0]):
+        if last is None or not _alike(frame, last[0]) or has_side_data(frame):
             return None, False
         if not all(_equal(frame, last[0], index) for index in range(1, len(frame.planes))):
             return None, False
@@ -47,7 +48,7 @@ class Repeats:
 
     def remember(self, frame: av.VideoFrame, out: av.VideoFrame) -> None:
         """Keep a finished output and the frame that it was made of; neither may be written to afterwards."""
-        if not frame.side_data:
+        if not has_side_data(frame):
             # A reference of its own: the encoder's side sets times and tags of the other.
             self._last = frame, self._through("null", out)
 

@@ -18,6 +18,7 @@ from upscale.backends.base import Luma
 from upscale.compare.measures import Meter, Score, Truth
 from upscale.compare.methods import Method, Peer, Picture, picture_of
 from upscale.errors import MediaError
+from upscale.media.address import as_file
 from upscale.media.container import open_input
 from upscale.planes import gray_frame, plane_view, write_plane
 from upscale.quality import psnr, ssim
@@ -60,7 +61,7 @@ def score_set(folder: Path, upscale: Upscaler, border: int = 2) -> list[Score]:
 
 
 def _picture_luma(path: Path) -> npt.NDArray[np.uint16]:
-    with open_input(str(path), stills=True) as container:
+    with open_input(as_file(str(path)), stills=True) as container:
         rgb = next(container.decode(video=0)).to_ndarray(format="rgb24")
     return np.rint((16 + rgb @ _Y601) * (_PEAK16 / 255)).astype(np.uint16)
 
@@ -189,7 +190,7 @@ def _resampled(luma: Luma, max_value: int, kernel: str) -> Luma:
 
 
 def _decode(clip: Path) -> Iterator[av.VideoFrame]:
-    with open_input(str(clip)) as container:
+    with open_input(as_file(str(clip))) as container:
         container.streams.video[0].thread_type = "AUTO"
         yield from container.decode(video=0)
 

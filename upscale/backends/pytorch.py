@@ -123,7 +123,7 @@ class TorchBackend(Closing):
         why = RULES[self.precision].broken(expected, self(picture), 255)
         if why is not None:
             self.close()
-            raise BackendError(f"{self.precision} on {self._device} {why}: too much")
+            raise BackendError(f"{self.precision} on {self._device} {why} from fp32, too much")
 
     def _find_dtype(self, precision: str) -> torch.dtype:
         torch = self._torch

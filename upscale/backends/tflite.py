@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _MISSING = "the tflite backend needs LiteRT: pip install 'upscale[tflite]'"
 _TRIAL = 16
+#: Interpreters kept for crops beside those for whole pictures, and the pixels that a crop has at most.
+_SMALL_ONES, _SMALL = 8, 256 * 256
 _redirecting = threading.Lock()
 
 
@@ -70,8 +72,10 @@ class TfliteBackend(Closing):
             self._content = path.read_bytes() if data is None else data
         except OSError as e:
             raise ModelError(e.strerror or str(e), path=str(path)) from e
-        # Interpreters keep state, so a call takes one for itself; the last one used is warmest.
+        # Interpreters keep state, so a call takes one for itself. The one used last is at the end.
         self._idle: list[_Interpreter] = []
+        self._small = 0
+        self._lock = threading.Lock()
         self._closed = False
         self._idle.append(self._trial(multiple))
         self._multiple = self._idle[0].multiple
@@ -80,10 +84,7 @@ class TfliteBackend(Closing):
         if self._closed:
             raise BackendError("the backend is closed")
         size = padded_size(luma, self._multiple)
-        try:
-            interpreter = self._idle.pop()  # atomic
-        except IndexError:
-            interpreter = self._interpreter()
+        interpreter = self._take(size)
         try:
             interpreter.resize(size)
             interpreter.fill(luma, max_value)
@@ -98,6 +99,19 @@ class TfliteBackend(Closing):
     def close(self) -> None:
         self._closed = True
         self._idle.clear()
+
+    def _take(self, size: tuple[int, int]) -> _Interpreter:
+        """An idle interpreter, set to this size already if there is one, or a new one."""
+        with self._lock:
+            fitting = [n for n, interpreter in enumerate(self._idle) if interpreter.size == size]
+            if fitting:
+                return self._idle.pop(fitting[-1])
+            # Changing the size takes as long as computing 80x80 pixels, so that crops get some of their own.
+            more = self._small < _SMALL_ONES and size[0] * size[1] <= _SMALL
+            self._small += more
+            if self._idle and not more:
+                return self._idle.pop(0)
+        return self._interpreter()
 
     def _interpreter(self) -> _Interpreter:
         return _Interpreter(self._runtime, self._content, self._threads)
@@ -134,7 +148,7 @@ class _Interpreter:
         self._interpreter = runtime.Interpreter(model_content=content, num_threads=threads)
         self._inputs = self._interpreter.get_input_details()
         self._outputs = self._interpreter.get_output_details()
-        self._size: tuple[int, int] | None = None
+        self.size: tuple[int, int] | None = None
         self._dtype = np.dtype(self._inputs[0]["dtype"])
         self._flip = 0x80 if self._dtype == np.int8 else 0
         self.multiple = 1
@@ -154,11 +168,11 @@ class _Interpreter:
 
     def resize(self, size: tuple[int, int]) -> None:
         """Prepare for pictures of (height, width)."""
-        if self._size != size:
-            self._size = None
+        if self.size != size:
+            self.size = None
             self._interpreter.resize_tensor_input(self._inputs[0]["index"], [1, *size, 1])
             self._interpreter.allocate_tensors()
-            self._size = size
+            self.size = size
 
     def fill(self, luma: Luma, max_value: int) -> None:
         """Write a picture, padded to the size that is set."""
@@ -174,9 +188,9 @@ class _Interpreter:
     def result(self, luma: Luma, max_value: int, scale: int, out: Luma | None) -> Luma:
         """The code values that came out, copied from the interpreter's memory; see `to_codes`."""
         view = self._picture()
-        assert self._size is not None
-        if view.shape != (scale * self._size[0], scale * self._size[1]):
-            raise BackendError(f"the network made {view.shape} of {self._size}")
+        assert self.size is not None
+        if view.shape != (scale * self.size[0], scale * self.size[1]):
+            raise BackendError(f"the network made {view.shape} of {self.size}")
         if self._dtype == np.float32:
             return to_codes(view, luma, max_value, scale, out)
         return crop_codes(view.view(np.uint8), luma, scale, out, self._flip)

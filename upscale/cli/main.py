@@ -16,7 +16,7 @@ import click
 
 from upscale import stopping
 from upscale.cli.text import say
-from upscale.errors import UpscaleError
+from upscale.errors import Interrupted, UpscaleError
 
 #: Words that are commands when they come first. A file of such a name is reached as ``./train``.
 COMMANDS = {
@@ -102,6 +102,9 @@ def _report(error: BaseException, *, verbose: bool) -> int:
             notes = getattr(error, "__notes__", ["unfinished files were removed"])
             say(f"stopped; {notes[0]}")
             return 128 + error.number
+        case Interrupted():
+            say(str(error), error.path)
+            return error.exit_code
         case UpscaleError():
             say(str(error), error.path)
             code = error.exit_code

@@ -42,6 +42,7 @@ Results = dict[str, dict[str, list["Score"]]]
 @click.option("--peers", type=click.Path(exists=True, path_type=Path), metavar="DIR",
               help="Score the ONNX networks of DIR (luma or RGB) too.")  # fmt: skip
 @click.option("--backend", default="onnx", help="Runtime. [onnx]")
+@click.option("--precision", metavar="NAME", help="fp32, bf16, fp16 or int8 [the most exact there is].")
 @click.option("-o", "--output", metavar="FILE", help="Write every clip's figures to FILE as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def score(
@@ -54,6 +55,7 @@ def score(
     every: int | None,
     peers: Path | None,
     backend: str,
+    precision: str | None,
     output: str | None,
     quiet: bool,
 ) -> int:
@@ -69,7 +71,7 @@ def score(
 
     results: Results = {}
     with ExitStack() as stack:
-        upscalers = _upscalers(models, peers, backend, stack)
+        upscalers = _upscalers(models, peers, backend, precision, stack)
         for folder in sets:
             results[str(folder)] = {name: score_set(folder, up) for name, up in upscalers.items()}
         if clips is not None:
@@ -88,7 +90,7 @@ def score(
 
 
 def _upscalers(
-    models: tuple[str, ...], peers: Path | None, backend: str, stack: ExitStack
+    models: tuple[str, ...], peers: Path | None, backend: str, precision: str | None, stack: ExitStack
 ) -> dict[str, Upscaler]:
     from upscale import backends
     from upscale.compare.methods import load_peers
@@ -103,7 +105,7 @@ def _upscalers(
         files = find_model(name)
         # Two checkpoints of one name, in two folders, are two models.
         title = files.name if files.name not in upscalers else str(name)
-        upscalers[title] = stack.enter_context(backends.load(backend, files))
+        upscalers[title] = stack.enter_context(backends.load(backend, files, precision=precision))
     return upscalers | (dict(load_peers(peers)) if peers is not None else {})
 
 

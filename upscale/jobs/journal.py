@@ -15,6 +15,7 @@ torn, and all behind it, counts as never written.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass, fields
@@ -234,7 +235,8 @@ class Journal:
         """Close the file; without any segment it is removed."""
         os.close(self._handle)
         if not self.segments and not self.joined:
-            os.unlink(self._folder.journal)
+            with contextlib.suppress(OSError):
+                os.unlink(self._folder.journal)
 
     def __enter__(self) -> Journal:
         return self

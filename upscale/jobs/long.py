@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from upscale import stopping
-from upscale.errors import MediaError, OutputError, UpscaleError
+from upscale.errors import Interrupted, MediaError, OutputError, UpscaleError, UsageError
 from upscale.events import Result, Resumed
 from upscale.jobs import space
 from upscale.jobs.facts import job_facts
@@ -58,8 +58,12 @@ def run_long(stack: ExitStack, job: Prepared, reporter: Reporter) -> Result:
     try:
         result = _Long(job, reporter, folder, journal, length).run(stack, runtime)
     except UpscaleError as error:
-        if journal.segments:
+        if journal.segments and isinstance(error, MediaError | UsageError):
+            error.args = (f"{error}; finished segments are in {folder.path}",)
+        elif journal.segments:
             error.args = (f"{error}; {_advice(journal, job)}",)
+        elif isinstance(error, Interrupted):
+            error.args = ("stopped; unfinished files were removed",)
         raise
     except BaseException as error:
         if journal.segments:

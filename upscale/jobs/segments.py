@@ -6,23 +6,26 @@ share the folder::
 
     with ExitStack() as stack:                              # in the process that has the say
         job = prepare(stack, "in.mp4", "out.mp4", options)
-        frames = segment_length(job)                        # 0: too short to be cut
-        folder = stack.enter_context(WorkFolder(job.output))
+        length = segment_length(job)                        # 0: not to be cut, use `upscale_file`
+        folder = stack.enter_context(WorkFolder(job.output))        # locked until the end
         runtime = choose_runtime(job, recorded_runtime(folder))
-        journal = stack.enter_context(Journal(folder, job_facts(job, runtime), frames))
+        journal = stack.enter_context(Journal(folder, job_facts(job, runtime), length))
+        folder.remove_unfinished()
         check_segments(folder, journal)
-        for piece in list_pieces(job, frames, journal.segments):
+        for piece in list_pieces(job, length, journal.segments):
             ...                                             # anywhere, in any order:
             segment = make_segment("in.mp4", "out.mp4", options, piece, folder.path, runtime)
             journal.add(segment)                            # here again
         report = join(job, journal, folder)                 # `upscale.jobs.join`
         journal.mark_joined()
-        folder.remove()
+        folder.finished = True                              # it is removed when the stack is left
 
 `Piece`, `Options` and `Segment` are plain picklable data. Paths must mean the same on all machines.
 Segments made by themselves hold the same frames with the same times as those of one process: where
 every frame has a time of its own in MP4 or Matroska they are sought to, everywhere else the input is
-decoded from its beginning up to them.
+decoded from its beginning up to them. What is missing in a damaged input shows as pieces that hold fewer
+frames than were listed, and in `Segment.decode_errors` and `corrupt_frames`. A run of `upscale_file` goes on
+from segments that were made so, and the other way round.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from upscale.backends.threads import cores
 from upscale.errors import OutputError, UsageError
 from upscale.media.container import ffmpeg_reasons, reason
 from upscale.media.encoders import (
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 # Options of every encoder that belong to us: changing them would break timing or the file.
 _RESERVED = {"time_base", "pix_fmt", "flags", "threads", "thread_type", "frame_size"}
+
+
+_FEW_CORES = 4
 
 
 def find_encoder(name: str, container: Container) -> Codec:
@@ -116,7 +120,7 @@ def encoder_settings(
         UsageError: the encoder does not know a name or a value.
     """
     defaults = ENCODERS.get(codec.name) or _guess_defaults(codec)
-    settings = dict(defaults.options)
+    settings = {**defaults.options, **_thread_options(codec)}
     qscale = None
     preset = options.preset if options.preset is not None else defaults.preset
     if options.preset is not None and defaults.preset_option is None:
@@ -143,6 +147,14 @@ def encoder_settings(
     for key, value in options.encoder_options.items():
         settings[key] = _join(settings.get(key), value) if key.endswith("-params") else value
     return settings, qscale
+
+
+def _thread_options(codec: Codec) -> dict[str, str]:
+    """Settings of threads alone: what is encoded stays the same to the bit."""
+    # x264's look-ahead in a thread of its own holds 20 MB more of 720p. On few cores it wins no time.
+    if codec.name.startswith("libx264") and cores() <= _FEW_CORES:
+        return {"x264-params": "sync-lookahead=0"}
+    return {}
 
 
 def _guess_defaults(codec: Codec) -> EncoderDefaults:

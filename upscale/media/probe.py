@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from upscale import memory
-from upscale.media import convert
+from upscale.media import convert, sidedata
 from upscale.media.hdr import HdrMetadata
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def _describe_video(reader: Reader) -> VideoInfo:
     stream, frame = reader.video, reader.first[0]
     context = stream.codec_context
     tags = convert.color_tags(frame, context)
-    side = _side_data_carrier(frame)
+    side = sidedata.carrier(frame)
     matrix = display_matrix(side)
     sar = stream.sample_aspect_ratio
     rate = stream.guessed_rate or stream.average_rate
@@ -256,20 +256,6 @@ def container_says_interlaced(reader: Reader) -> bool:
     if any(f.interlaced_frame for f in reader.first) or context.name not in _CONTAINER_DECIDES:
         return False
     return int(getattr(context, "field_order", 0) or 0) in INTERLACED_ORDERS
-
-
-def _side_data_carrier(frame: av.VideoFrame) -> av.VideoFrame:
-    """A tiny frame with the same side data.
-
-    PyAV's frame and its `side_data` hold each other: whoever looks keeps the picture, and with it the
-    decoder's buffers, until Python looks for circles.
-    """
-    import av
-
-    try:
-        return frame.reformat(16, 16, interpolation="POINT", threads=1)
-    except (av.FFmpegError, ValueError):  # a format that swscale cannot read
-        return frame
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:

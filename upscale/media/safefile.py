@@ -8,12 +8,16 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Iterator
 from types import TracebackType
 
 from upscale.errors import OutputError, UsageError
 from upscale.media.lockfile import is_still, open_plain, try_lock
 
 STDIO = "-"
+
+#: Endings of temporary files.
+_PART, _RECORDING = "part", "recording"
 
 
 def check_output(input_path: str, output: str, overwrite: bool = False) -> None:
@@ -74,11 +78,17 @@ class SafeFile:
     """A temporary file beside its target; leaving the context without `commit` removes it.
 
     Attributes:
-        path: the temporary file, ``.{name}.{random}.part``, created empty.
+        path: the temporary file, ``.{name}.{random}.part`` (``….recording``), created empty.
+        recovered: recordings of killed jobs that got a name.
     """
 
-    def __init__(self, target: str, *, overwrite: bool = False) -> None:
+    def __init__(self, target: str, *, overwrite: bool = False, recording: bool = False) -> None:
         """Create the temporary file.
+
+        Args:
+            target: the file's name in the end.
+            overwrite: replace what has that name.
+            recording: what cannot be made again: a killed job's is not removed by the next one.
 
         Raises:
             OutputError: it cannot be created.
@@ -91,8 +101,9 @@ class SafeFile:
         # names are limited to 255 bytes, and ours is 16 longer
         start = f".{os.fsdecode(os.fsencode(name)[:200])}."
         remove_stale(folder, start)
+        self.recovered = recover(target, start) if recording else []
         try:
-            self.path, self._handle = _create(os.path.join(folder, start))
+            self.path, self._handle = _create(os.path.join(folder, start), _RECORDING if recording else _PART)
         except OSError as error:
             raise write_error(error, target) from error
 
@@ -140,15 +151,8 @@ class SafeFile:
 
     def keep(self) -> str:
         """Name the file ``NAME.incomplete.EXT``, as far as it was written; returns where it is."""
-        stem, ending = os.path.splitext(self.target)
         self._done = True
-        for number in range(1, 1000):
-            kept = f"{stem}.incomplete{number if number > 1 else ''}{ending}"
-            with contextlib.suppress(OSError):
-                if not os.path.lexists(kept):
-                    os.rename(self.path, kept)
-                    return kept
-        return self.path
+        return _keep(self.path, self.target)
 
     def discard(self) -> None:
         """Remove the temporary file unless it was committed; may be called again."""
@@ -171,10 +175,22 @@ class SafeFile:
         self.discard()
 
 
-def _create(start: str) -> tuple[str, int]:
-    """A new file ``{start}{random}.part``, and its handle, which holds a lock as long as we live."""
+def _keep(path: str, target: str) -> str:
+    """Rename an unfinished file to ``NAME.incomplete.EXT``; returns where it is."""
+    stem, ending = os.path.splitext(target)
+    for number in range(1, 1000):
+        kept = f"{stem}.incomplete{number if number > 1 else ''}{ending}"
+        with contextlib.suppress(OSError):
+            if not os.path.lexists(kept):
+                os.rename(path, kept)
+                return kept
+    return path
+
+
+def _create(start: str, ending: str) -> tuple[str, int]:
+    """A new file ``{start}{random}.{ending}``, and its handle, which holds a lock as long as we live."""
     while True:
-        path = f"{start}{secrets.token_hex(4)}.part"
+        path = f"{start}{secrets.token_hex(4)}.{ending}"
         handle = open_plain(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         if try_lock(handle) and is_still(handle, path):  # nobody took it for a dead one meanwhile
             return path, handle
@@ -188,19 +204,39 @@ def remove_stale(folder: str, start: str) -> None:
         folder: where they lie.
         start: what their names begin with, ``.{name}.``.
     """
+    for path in _stale(folder, start, _PART):
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def recover(target: str, start: str) -> list[str]:
+    """Name the recordings that killed jobs with the same output have left; returns their names."""
+    folder = os.path.dirname(target)
+    found = []
+    for path in _stale(folder, start, _RECORDING):
+        with contextlib.suppress(OSError):
+            if os.path.getsize(path):
+                found.append(_keep(path, target))
+            else:
+                os.unlink(path)
+    return found
+
+
+def _stale(folder: str, start: str, ending: str) -> Iterator[str]:
+    """Temporary files of dead processes; each is locked while the caller looks at it."""
     try:
         names = os.listdir(folder or os.curdir)
     except OSError:
         return
     for name in names:
-        if not (name.startswith(start) and re.fullmatch(r"[0-9a-f]{8}\.part", name[len(start) :])):
+        if not (name.startswith(start) and re.fullmatch(rf"[0-9a-f]{{8}}\.{ending}", name[len(start) :])):
             continue
         path = os.path.join(folder, name)
         with contextlib.suppress(OSError):
             handle = open_plain(path, os.O_RDWR)
             try:
                 if stat.S_ISREG(os.fstat(handle).st_mode) and try_lock(handle):  # its process is dead
-                    os.unlink(path)
+                    yield path
             finally:
                 os.close(handle)
 

@@ -107,7 +107,8 @@ class Sink:
         check_output(source.info.path, output, options.overwrite)
         try:
             if output != STDIO:
-                self._file = SafeFile(output, overwrite=options.overwrite)
+                self._file = SafeFile(output, overwrite=options.overwrite, recording=self._live)
+                source.notes += [f"found an unfinished recording: {kept}" for kept in self._file.recovered]
             with ffmpeg_reasons(), self._translated():
                 self._open(source, encoded)
         except BaseException:

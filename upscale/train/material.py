@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from upscale.media.address import as_file
 from upscale.media.container import open_input
 from upscale.planes import plane_view, write_plane
 from upscale.train.codecs import draw_x264, through
@@ -60,7 +61,7 @@ def read_sequences(path: Path, rng: np.random.Generator, per_clip: int = 10) -> 
         MediaError, UsageError, av.FFmpegError, ValueError: the file cannot be decoded.
     """
     if path.suffix.lower() in STILLS:
-        with open_input(str(path), stills=True) as container:
+        with open_input(as_file(str(path)), stills=True) as container:
             picture = _planar(next(container.decode(video=0)))
         if picture.width * picture.height < 2 * WINDOW[0] * WINDOW[1]:
             yield Sequence(str(path), _worn(_pan(picture, rng), rng))
@@ -68,7 +69,7 @@ def read_sequences(path: Path, rng: np.random.Generator, per_clip: int = 10) -> 
         for index in range(WINDOWS_PER_STILL):
             yield Sequence(str(path), _worn(_pan(picture if index else _half(picture), rng), rng))
         return
-    with open_input(str(path), stills=True) as container:
+    with open_input(as_file(str(path)), stills=True) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         known = stream.frames or _count_packets(path)
@@ -94,7 +95,7 @@ def read_sequences(path: Path, rng: np.random.Generator, per_clip: int = 10) -> 
 
 
 def _count_packets(path: Path) -> int:
-    with open_input(str(path), stills=True) as container:
+    with open_input(as_file(str(path)), stills=True) as container:
         return sum(1 for p in container.demux(container.streams.video[0]) if p.size)
 
 
