@@ -27,6 +27,9 @@ SEGMENTS = {"UPSCALE_SEGMENT_FRAMES": "20"}
 #: With mbtree, what libx264 writes depends on what memory held before.
 OPTIONS = ["--model", "lanczos", "--scale", "3", "--json", "-e", "x264-params=mbtree=0"]
 
+#: So that there is time to kill somebody in the middle.
+SLOW = ["--scale", "8"]
+
 AddWorker = Callable[..., subprocess.Popen[bytes]]
 
 
@@ -164,14 +167,14 @@ def test_a_worker_that_is_killed_loses_nothing(
     address, add = cluster
     third = add()
     wait_for_workers(address, 3)
-    with started(clip, tmp_path / "out.mp4", "--cluster", address) as child:
+    with started(clip, tmp_path / "out.mp4", "--cluster", address, *SLOW) as child:
         wait_for_frames(child, 1)
         third.kill()
         output, errors = child.communicate(timeout=200)
     assert (child.returncode, errors) == (0, b"")
     assert b"the worker is gone" in output
     assert last_event(output)["frames"] == 200
-    assert upscale(clip, tmp_path / "one.mp4").returncode == 0
+    assert upscale(clip, tmp_path / "one.mp4", *SLOW).returncode == 0
     assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "one.mp4").read_bytes()
     assert sorted(os.listdir(tmp_path)) == ["in", "one.mp4", "out.mp4"]
 
@@ -182,14 +185,14 @@ def test_a_killed_coordinator_goes_on_and_alone_too(
 ) -> None:
     """It keeps the journal; what the workers still do then is dropped."""
     out = tmp_path / "out.mp4"
-    for _ in range(2):
-        with started(clip, out, "--cluster", cluster[0]) as child:
-            wait_for_frames(child, 80)
+    for frames in (50, 100):
+        with started(clip, out, "--cluster", cluster[0], *SLOW) as child:
+            wait_for_frames(child, frames)
             child.kill()
-    done = upscale(clip, out)
+    done = upscale(clip, out, *SLOW)
     assert done.returncode == 0, done.stderr
     assert int(str(last_event(done.stdout)["resumed_frames"])) >= 60
-    assert upscale(clip, tmp_path / "one.mp4").returncode == 0
+    assert upscale(clip, tmp_path / "one.mp4", *SLOW).returncode == 0
     assert out.read_bytes() == (tmp_path / "one.mp4").read_bytes()
     assert sorted(os.listdir(tmp_path)) == ["in", "one.mp4", "out.mp4"]
 
@@ -198,7 +201,7 @@ def test_a_killed_coordinator_goes_on_and_alone_too(
 def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, clip: Path) -> None:
     """With the scheduler and the workers that `local` starts, which a terminal would interrupt too."""
     out = tmp_path / "out.mp4"
-    with started(clip, out, "--cluster", "local") as child:
+    with started(clip, out, "--cluster", "local", *SLOW) as child:
         wait_for_frames(child, 30)
         os.killpg(child.pid, signal.SIGINT)
         assert child.stdout is not None
@@ -211,7 +214,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, clip: Path) -> None:
     kept = os.listdir(tmp_path / ".out.mp4.upscale")
     assert any(name.startswith("segment-") for name in kept)
     assert not [name for name in kept if name.endswith(".part")]
-    done = upscale(clip, out, "--cluster", "local")
+    done = upscale(clip, out, "--cluster", "local", *SLOW)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b'"resumed"' in done.stdout
     assert times(out) == times(clip)
