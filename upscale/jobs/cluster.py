@@ -203,15 +203,12 @@ class _Run:
             file = _File(task=task, job=job, reporter=Reporter(task.input, self._on_event), stack=stack)
             for note in job.notes:
                 file.reporter.warn(note)
-            if not segment_length(job):
-                self._waiting.append(
-                    self._work(file, choose_runtime(job), os.path.dirname(job.output) or ".")
-                )
-                stack.close()
+            if segment_length(job):
+                file.spread = spread = SpreadJob(stack, job, file.reporter, str(self._options.cluster))
+                found = [self._work(file, spread.runtime, spread.folder, piece) for piece in spread.pieces]
             else:
-                file.spread = SpreadJob(stack, job, file.reporter, f"the cluster {self._options.cluster}")
-                for piece in file.spread.pieces:
-                    self._waiting.append(self._work(file, file.spread.runtime, file.spread.folder, piece))
+                found = [self._work(file, choose_runtime(job), os.path.dirname(job.output) or ".")]
+                stack.close()
         except BaseException as error:
             stack.close()
             if not isinstance(error, Exception):
@@ -219,7 +216,8 @@ class _Run:
             self._answer(task, error)
             return
         self._files.append(file)
-        if file.spread is not None and not file.spread.pieces:
+        self._waiting += found
+        if not found:
             self._conclude(file)
 
     def _work(
@@ -228,11 +226,9 @@ class _Run:
         job, o = file.job, self._options
         model = o.model if o.model is None or not os.path.isfile(o.model) else os.path.abspath(o.model)
         fixed: dict[str, Any] = {}
-        if runtime != "swscale":
+        if runtime != "swscale" and not resumed:  # else it is found in the journal
             way = variants.parse(runtime)
-            # A file that is gone on with finds its runtime in its journal.
-            if not resumed:
-                fixed = {"backend": way.backend, "precision": way.precision, "device": way.device}
+            fixed = {"backend": way.backend, "precision": way.precision, "device": way.device}
         needs = Needs(
             versions=versions(),
             weights=weights_hash(job.model),

@@ -45,7 +45,7 @@ class SpreadJob:
             stack: closes what is opened here.
             job: for which `segment_length` is not 0.
             reporter: gets all events.
-            where: the pieces are made, for people.
+            where: address of the cluster, for people.
 
         Raises:
             UsageError: the work folder belongs to another job, or another process works in it.
@@ -69,7 +69,7 @@ class SpreadJob:
         space.check_before(job.plan, self.folder, max(0, total - done), self._journal.bytes)
         self._try_output()
         self.pieces = list_pieces(job, length, self._journal.segments)
-        self._backend = f"{self.runtime} on {where}"
+        self._backend = f"{self.runtime} on the cluster {where}"
         reporter.announce(job, self._model, self._backend, length)
         if done:
             reporter.send(Resumed(input=job.input, frames=done, total=total))

@@ -31,6 +31,7 @@ class PartSource(Source):
                     at is not None and self._timeline.after(at, self._reader.time_base)
                 )
             elif item.stream_index in self._selected:
+                self._witness.packet(item)
                 packet = self._packet(item)
                 if packet is not None:
                     yield packet
