@@ -15,34 +15,12 @@ from upscale.model.complexity import complexity
 from upscale.model.config import GeneratorConfig
 from upscale.tiles import WORTHWHILE, Box, Crop, changed_blocks, cover
 
-#: Sides of crops in pixels: few, because runtimes prepare for each new shape. Even, for `Reach.multiple`.
-SIDES = (
-    48,
-    56,
-    64,
-    80,
-    96,
-    112,
-    128,
-    160,
-    192,
-    224,
-    256,
-    320,
-    384,
-    448,
-    512,
-    640,
-    768,
-    896,
-    1024,
-    1280,
-    1536,
-)
+#: Sides of crops in pixels: not all, because runtimes prepare for each new shape. Even, for `Reach.multiple`.
+SIDES = (*range(48, 128, 8), *range(128, 256, 16), *range(256, 640, 32), *range(640, 1601, 64))
 #: How many times too large a crop may be instead of one whose shape must be checked first, …
-_SPARE = 1.5
+_SPARE = 1.3
 #: … and how often.
-_PATIENCE = 4
+_PATIENCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +165,8 @@ class _Check:
         self._limit = 0xFF if self._type == np.uint8 else 0xFFFF
         self._picture: Luma = np.empty((0, 0), np.uint16)
         self._whole: Luma = self._picture
-        self._known: dict[tuple[tuple[int, int], tuple[bool, ...]], bool] = {}
-        self._exact: set[tuple[int, int]] = set()
+        self._known: dict[tuple[int, int], bool] = {}
+        self._edges: set[tuple[bool, ...]] = set()
         self._wishes: dict[tuple[int, int], int] = {}
 
     def shapes(self, source: Box, size: tuple[int, int]) -> Iterator[tuple[int, int]]:
@@ -212,29 +190,31 @@ class _Check:
         """A known shape to be taken instead of `best`."""
         with self._lock:
             self._wishes[best] = self._wishes.get(best, 0) + 1
-            if best in self._exact or self._wishes[best] > _PATIENCE:
+            if self._known.get(best) or self._wishes[best] > _PATIENCE:
                 return None
-            known = [s for s in self._exact if s[0] >= source.height and s[1] >= source.width]
+            height, width = source.height, source.width
+            known = [s for s, exact in self._known.items() if exact and s[0] >= height and s[1] >= width]
             near = min(known, key=lambda s: s[0] * s[1], default=None)
             return near if near and near[0] * near[1] <= _SPARE * best[0] * best[1] else None
 
     def exact(self, source: Box, shape: tuple[int, int], size: tuple[int, int]) -> bool:
-        """Compare a crop of `shape` at `source` with the whole plane of `size`: once for each shape and for
-        each combination of the plane's edges that it touches."""
+        """Compare a crop of `shape` at `source` with the whole plane of `size`: once for each shape, and once
+        for each combination of the plane's edges that a crop touches."""
         touched = source.top == 0, source.left == 0, source.bottom == size[0], source.right == size[1]
         with self._lock:
             if self._picture.shape != size:
                 self._known.clear()
-                self._exact.clear()
+                self._edges.clear()
                 # Away from black and white, where the network's output would be clipped.
                 rng = np.random.default_rng(0)
                 grey = rng.integers(self._limit * 3 // 10, self._limit * 7 // 10, size, np.uint16)
                 self._picture = grey.astype(self._type)
                 self._whole = self._backend(self._picture, self._limit)
-            if (shape, touched) not in self._known:
-                self._known[shape, touched] = self._equal(source)
-                (self._exact.add if self._known[shape, touched] else self._exact.discard)(shape)
-            return self._known[shape, touched]
+            if self._known.get(shape, True) and (shape not in self._known or touched not in self._edges):
+                self._known[shape] = self._equal(source)
+                if self._known[shape]:
+                    self._edges.add(touched)
+            return self._known[shape]
 
     def _equal(self, source: Box) -> bool:
         scale = self._backend.scale
