@@ -152,7 +152,8 @@ def test_a_listener_that_fails_stops_all(tmp_path: Path, folder: Path, make_clip
     with pytest.raises(ZeroDivisionError):
         upscale_directory(str(folder), str(tmp_path / "out"), LARGE, fail)
     assert not children()
-    assert not (tmp_path / "out").exists()
+    # The other file may be done by then; what was begun is gone.
+    assert not [path for path in (tmp_path / "out").glob("*") if path.name.startswith(".")]
 
 
 def test_there_are_no_more_jobs_than_cores_and_it_says_so(

@@ -118,7 +118,8 @@ class _Pool:
             elif isinstance(message, _Paused):
                 kept = True
             elif not isinstance(message, _Finished):
-                self._on_event(message)
+                with suppress(Exception):  # a listener that fails must not keep the others from tidying up
+                    self._on_event(message)
         return kept
 
     def close(self) -> None:
