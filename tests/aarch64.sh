@@ -5,7 +5,7 @@
 #   tests/aarch64.sh tests/test_x.py     these tests only, with any options of pytest
 #
 # Debian's arm64 Python, the aarch64 wheels and qemu-user are unpacked into one folder, UPSCALE_AARCH64 or
-# ~/.cache/upscale-aarch64 (1.1 GB), and kept there. Nothing is installed and apt's state is not touched: it
+# ~/.cache/upscale-aarch64 (1.4 GB), and kept there. Nothing is installed and apt's state is not touched: it
 # gets a configuration of its own. Needs Debian 12 on x86, the network, and for the comparison a Python 3.11
 # with `pip install '.[test]'`, PYTHON or python3.
 set -euo pipefail
