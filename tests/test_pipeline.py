@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,7 @@ from conftest import MakeClip
 
 from upscale import OutputError, UsageError
 from upscale.events import Event, Progress, Result, Start, Warned
+from upscale.frames import FrameUpscaler
 from upscale.options import Options
 from upscale.pipeline import upscale_file
 
@@ -176,3 +178,21 @@ def test_default_network_and_backend_upscale(samples: Path, tmp_path: Path) -> N
     assert isinstance(result, Result)
     assert "onnx" in result.backend
     assert read(output)[2] == (1280, 720)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has niceness by thread")
+def test_the_network_gives_way_to_the_encoder_and_only_the_network(
+    tmp_path: Path, make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards the pipeline's speed: each frame of an encoder waits for the one before it."""
+    seen: set[int] = set()
+
+    def look(self: FrameUpscaler, frame: av.VideoFrame) -> av.VideoFrame:
+        seen.add(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return frame.reformat(*self.size)
+
+    monkeypatch.setattr(FrameUpscaler, "__call__", look)
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    upscale_file(str(make_clip(tmp_path / "in.mp4")), str(tmp_path / "o.mp4"), Options(model="lanczos"))
+    assert seen == {min(19, before + 10)}
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before

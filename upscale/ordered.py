@@ -38,7 +38,8 @@ class OrderedMap(Generic[T, R]):
 
     Items for which `passes` is true are yielded as they are, in their place between the results.
     At most `depth` worked items exist at once between the source and the consumer, and at most
-    `passing_depth` passed ones, so memory does not grow with the length of the source.
+    `passing_depth` passed ones, so memory does not grow with the length of the source. Each working thread
+    calls `prepare` first.
 
     Iterate it once, inside ``with``. Leaving the block stops the source after the item that it is
     in, drops what has not begun, and waits for the rest. An exception of the source or of `work`
@@ -58,6 +59,7 @@ class OrderedMap(Generic[T, R]):
         depth: int,
         passes: Callable[[T], bool] = lambda item: False,
         passing_depth: int = 256,
+        prepare: Callable[[], None] = lambda: None,
     ) -> None:
         if workers < 1 or depth < 1 or passing_depth < 1:
             raise ValueError("workers, depth and passing_depth must be at least 1")
@@ -68,7 +70,7 @@ class OrderedMap(Generic[T, R]):
         self._passing_slots = threading.Semaphore(passing_depth)
         self._queue: SimpleQueue[Future[R] | _Passed[T] | None] = SimpleQueue()
         self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="upscale-work")
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="upscale-work", initializer=prepare)
         # A daemon: a read from a dead pipe must not keep the process alive.
         self._producer = threading.Thread(target=self._produce, name="upscale-read", daemon=True)
         self.finished = False
