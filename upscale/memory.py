@@ -9,7 +9,7 @@ from typing import Any
 
 
 def give_back() -> None:
-    """Hand freed memory back to the system; call it between jobs.
+    """Hand freed memory back to the system; call it between jobs, and between the segments of one.
 
     glibc keeps it in one arena per thread, and every job has new threads: after 100 jobs a process held
     four times the memory that one job leaves behind. Elsewhere this does nothing.

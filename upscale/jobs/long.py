@@ -15,7 +15,7 @@ from dataclasses import asdict, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from upscale import stopping
+from upscale import memory, stopping
 from upscale.errors import Interrupted, MediaError, OutputError, UpscaleError, UsageError
 from upscale.events import Result, Resumed
 from upscale.jobs import space
@@ -270,6 +270,7 @@ class _Recorder:
             segment = maker.finish()
             self._journal.add(segment)
             self._space.segment(segment.bytes)
+            memory.give_back()  # every segment's encoder had threads, and so memory, of its own
         except BaseException as error:  # raised again in the loop's thread
             maker.abort()
             self._error = error
