@@ -7,7 +7,6 @@ one run), and frames that finished segments hold are passed over before they rea
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -220,7 +219,10 @@ def _nothing() -> OutputReport:
 
 
 class _Recorder:
-    """The end of the loop: writes segments. A full one is finished while the next is being encoded.
+    """The end of the loop: writes segments.
+
+    One is finished before the next begins: two encoders at once would take a third more memory, and save
+    nothing that can be measured.
 
     Attributes:
         then: called by `finish` when all segments are finished.
@@ -233,8 +235,6 @@ class _Recorder:
         self._halt = halt
         self._space = space.SpaceWatch(folder.path)
         self._maker: SegmentMaker | None = None
-        self._finishing: threading.Thread | None = None
-        self._error: BaseException | None = None
         self.then: Callable[[], OutputReport] = _nothing
 
     def begin(self, first: int) -> None:
@@ -254,41 +254,26 @@ class _Recorder:
 
     def finish(self) -> OutputReport:
         self._close()
-        self._wait()
         return self.then()
 
     def _close(self) -> None:
-        """Let the segment be finished in a thread of its own; one at a time."""
-        self._wait()
+        """Finish the segment that is being written, if there is one."""
         maker, self._maker = self._maker, None
-        if maker is not None:
-            self._finishing = threading.Thread(target=self._finish, args=(maker,), name="upscale-segment")
-            self._finishing.start()
-
-    def _finish(self, maker: SegmentMaker) -> None:
+        if maker is None:
+            return
         try:
             segment = maker.finish()
             self._journal.add(segment)
             self._space.segment(segment.bytes)
-            memory.give_back()  # every segment's encoder had threads, and so memory, of its own
-        except BaseException as error:  # raised again in the loop's thread
+        except BaseException:
             maker.abort()
-            self._error = error
-
-    def _wait(self) -> None:
-        if self._finishing is not None:
-            self._finishing.join()
-            self._finishing = None
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+            raise
+        memory.give_back()  # every segment's encoder had threads, and so memory, of its own
 
     def __enter__(self) -> _Recorder:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._finishing is not None:
-            self._finishing.join()
         if self._maker is not None:
             self._maker.abort()
         self.then = _nothing  # it leads back here: what it holds must not wait for Python to look for circles
