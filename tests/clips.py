@@ -10,6 +10,7 @@ from typing import Any
 import av
 import numpy as np
 
+from upscale.media.source import Source
 from upscale.planes import plane_view
 
 
@@ -141,3 +142,11 @@ def decode_pts(path: Path) -> list[int | None]:
     """pts of every video frame by plain PyAV."""
     with av.open(str(path)) as container:
         return [frame.pts for frame in container.decode(video=0)]
+
+
+def damage(path: Path) -> list[str]:
+    """What reading a file to its end finds to be wrong with it."""
+    with Source(str(path)) as source:
+        for _ in source:
+            pass
+        return source.stats.damage()

@@ -6,17 +6,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from clips import noise_frame, write_program, write_video
+from clips import damage, noise_frame, write_program, write_video
 
 from upscale.media.damage import Gaps, SourceStats
 from upscale.media.source import Source
-
-
-def damage(path: Path) -> list[str]:
-    with Source(str(path)) as source:
-        for _ in source:
-            pass
-        return source.stats.damage()
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from clips import flat_frame, noise_frame, write_video
+from clips import damage, flat_frame, noise_frame, write_video
 from faults import ask, ask_apart
 from rich_clip import tone
 
 from upscale.backends.luma import to_codes
 from upscale.media.encoders import COMMON
-from upscale.media.source import Source
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -108,13 +107,6 @@ def test_27_size_and_format_change_in_the_middle(tmp_path: Path) -> None:
         frames = list(container.decode(video=0))
     assert len(frames) >= 13
     assert {(f.width, f.height, f.format.name) for f in frames} == {(128, 96, "yuv420p")}
-
-
-def damage(path: Path) -> list[str]:
-    with Source(str(path)) as source:
-        for _ in source:
-            pass
-        return source.stats.damage()
 
 
 @pytest.mark.parametrize(

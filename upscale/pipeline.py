@@ -19,7 +19,7 @@ from upscale.prepare import (
     prepare,
     with_fixed_backend,
 )
-from upscale.report import ProgressMeter, Reporter
+from upscale.report import Effort, ProgressMeter, Reporter
 
 if TYPE_CHECKING:
     from upscale.media.sink import OutputReport
@@ -67,7 +67,6 @@ def upscale_file(
 
 
 def _upscale(input: str, output: str | None, options: Options, on_event: OnEvent, live: LiveJob) -> Result:
-    from upscale.jobs.long import run_long
     from upscale.jobs.segments import segment_length
 
     reporter = Reporter(input, on_event)
@@ -76,6 +75,8 @@ def _upscale(input: str, output: str | None, options: Options, on_event: OnEvent
         for note in job.notes:
             reporter.warn(note)
         if not live.gated and segment_length(job):
+            from upscale.jobs.long import run_long
+
             return run_long(stack, job, reporter)
         return _run(stack, job, reporter, live)
 
@@ -99,4 +100,4 @@ def _run(stack: ExitStack, job: Prepared, reporter: Reporter, live: LiveJob) -> 
     for message in source.notes[known:]:  # what showed only now
         reporter.warn(message)
     report = loop.finish()
-    return reporter.result(job, network, loop, source.stats, report, live=live)
+    return reporter.result(job, Effort.of(loop, network), source.stats, report, live=live)

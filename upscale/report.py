@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from upscale.events import OnEvent, Progress, Result, Start, Warned
@@ -19,6 +20,41 @@ if TYPE_CHECKING:
 _PROGRESS_EVERY = 0.2
 #: Seconds that the reported frame rate looks back.
 _PROGRESS_WINDOW = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """What one run of a job did, and with what.
+
+    Attributes:
+        model, backend: for people.
+        frames: encoded in this run.
+        media_seconds: of video, in this run.
+        seconds, cpu_seconds, busy, reused: see `Result`.
+    """
+
+    model: str
+    backend: str
+    frames: int
+    media_seconds: float
+    seconds: float
+    cpu_seconds: float
+    busy: dict[str, float]
+    reused: float = 0.0
+
+    @classmethod
+    def of(cls, loop: Loop, network: Network) -> Effort:
+        """That of a loop that has finished."""
+        return cls(
+            model=network.model,
+            backend=network.backend,
+            frames=loop.frames,
+            media_seconds=loop.media_seconds,
+            seconds=loop.seconds,
+            cpu_seconds=loop.cpu_seconds,
+            busy=loop.busy,
+            reused=network.upscaler.reused,
+        )
 
 
 class Reporter:
@@ -63,8 +99,7 @@ class Reporter:
     def result(
         self,
         job: Prepared,
-        network: Network,
-        loop: Loop,
+        effort: Effort,
         stats: SourceStats,
         report: OutputReport,
         *,
@@ -75,7 +110,7 @@ class Reporter:
         """Send the `Result` event, and return it; damage of the input is warned of first.
 
         Args:
-            loop: after it has finished.
+            effort: of this run.
             stats: of the input, read to its end.
             report: of the output.
             live: what was dropped or stopped.
@@ -94,21 +129,21 @@ class Reporter:
             frames=report.frames,
             size=report.size,
             bytes=report.file_size,
-            duration=report.duration if segments and report.duration is not None else loop.media_seconds,
+            duration=report.duration if segments and report.duration is not None else effort.media_seconds,
             seconds=time.perf_counter() - self.started,
-            fps=loop.frames / loop.seconds if loop.seconds else 0.0,
-            speed=loop.media_seconds / loop.seconds if loop.seconds else 0.0,
-            cpu_seconds=loop.cpu_seconds,
-            busy=loop.busy,
-            reused=network.upscaler.reused,
+            fps=effort.frames / effort.seconds if effort.seconds else 0.0,
+            speed=effort.media_seconds / effort.seconds if effort.seconds else 0.0,
+            cpu_seconds=effort.cpu_seconds,
+            busy=effort.busy,
+            reused=effort.reused,
             expected_frames=stats.expected_frames,
             decode_errors=stats.decode_errors,
             corrupt_frames=stats.corrupt_frames,
             adjusted_timestamps=stats.adjusted_timestamps + report.adjusted_timestamps,
             damage=damage,
-            model=network.model,
+            model=effort.model,
             strength=job.options.strength,
-            backend=network.backend,
+            backend=effort.backend,
             warnings=tuple(self.warnings),
             dropped_frames=dropped,
             stopped=live is not None and live.stopped,

@@ -6,6 +6,7 @@ and raises only if nobody here listens.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,8 +41,24 @@ def listening(halt: Halt) -> Iterator[Halt]:
         _listening.remove(halt)
 
 
-def request(signal: int) -> bool:
+def request(number: int) -> bool:
     """Ask all listening jobs to end because of a signal; False if there are none."""
     for halt in _listening:
-        halt.request(Interrupted("stopped", signal=signal))
+        halt.request(Interrupted("stopped", signal=number))
     return bool(_listening)
+
+
+@contextmanager
+def signals_held(*numbers: int) -> Iterator[None]:
+    """Signals wait; threads and processes that are started meanwhile begin so, and keep it up."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # it would let signals through when it is started later
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -22,9 +22,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from upscale.errors import OutputError, UsageError
-from upscale.jobs.workfolder import WorkFolder, sync_folder
+from upscale.jobs.workfolder import WorkFolder
 from upscale.media.lockfile import open_plain
-from upscale.media.safefile import write_error
+from upscale.media.safefile import sync_folder, write_error
 from upscale.media.times import PacketTimes, unpack
 
 _FORMAT = 1
@@ -142,7 +142,7 @@ class Journal:
             os.close(handle)
         os.rename(temporary, self._folder.journal)
         sync_folder(self._folder.path)
-        sync_folder(os.path.dirname(self._folder.path) or os.curdir)
+        sync_folder(os.path.dirname(self._folder.path))
 
     def _read(self, wanted: dict[str, Any]) -> None:
         lines = _whole_lines(self._handle)

@@ -21,12 +21,12 @@ from upscale.jobs import space
 from upscale.jobs.facts import job_facts
 from upscale.jobs.join import join
 from upscale.jobs.journal import Journal, recorded_runtime
-from upscale.jobs.segments import SegmentMaker, check_segments, segment_length
+from upscale.jobs.segments import SegmentMaker, segment_length, take_stock
 from upscale.jobs.workfolder import WorkFolder
 from upscale.loop import Loop
 from upscale.media.damage import SourceStats
 from upscale.prepare import Network, Prepared, choose_runtime, load_network
-from upscale.report import ProgressMeter, Reporter
+from upscale.report import Effort, ProgressMeter, Reporter
 
 if TYPE_CHECKING:
     import av
@@ -95,14 +95,8 @@ class _Long:
 
     def run(self, stack: ExitStack, runtime: str) -> Result:
         job, source, journal = self._job, self._job.source, self._journal
-        self._folder.remove_unfinished()
-        lost = check_segments(self._folder, journal)
-        if lost:
-            self._reporter.warn(f"{lost} damaged segment{'s' * (lost > 1)} will be made again")
-        done = journal.frames
-        total = source.estimated_frames
-        space.check_before(job.plan, self._folder.path, max(0, total - done), journal.bytes)
-        self._try_output()
+        take_stock(job, self._folder, journal, self._reporter.warn)
+        done, total = journal.frames, source.estimated_frames
         network = load_network(stack, job, runtime)
         self._reporter.announce(job, network.model, network.backend, self._length)
         if done:
@@ -115,14 +109,9 @@ class _Long:
         journal.mark_joined()
         self._folder.finished = True
         stats, count = _stats(journal.end), len(journal.segments)
-        return self._reporter.result(job, network, loop, stats, report, segments=count, resumed_frames=done)
-
-    def _try_output(self) -> None:
-        """What the muxer would refuse at the end is known before hours of work."""
-        from upscale.media.sink import Sink
-
-        with Sink(self._job.source, self._job.output, self._job.plan, self._job.options):
-            pass
+        return self._reporter.result(
+            job, Effort.of(loop, network), stats, report, segments=count, resumed_frames=done
+        )
 
     def _work(self, network: Network, meter: ProgressMeter) -> tuple[Loop[OutputReport], OutputReport]:
         """All that takes time."""

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
@@ -164,7 +164,7 @@ class _Child:
         self.last_word = ""
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, options), name="upscale-job")
-        with _signals_held():  # until the process has its own handlers
+        with stopping.signals_held(*_HELD):  # until the process has its own handlers
             self._process.start()
         theirs.close()  # so that its death ends what is read here
         self._reader = threading.Thread(target=self._listen, name="upscale-job", daemon=True)
@@ -255,22 +255,6 @@ def _interrupt_main() -> None:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
     else:
         signal.raise_signal(signal.SIGTERM)
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """Signals wait; a process that is started meanwhile begins so too."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    from multiprocessing import resource_tracker
-
-    resource_tracker.ensure_running()  # it would let signals through when it is started later
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _release_signals() -> None:

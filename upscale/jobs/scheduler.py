@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from upscale import stopping
 from upscale.backends.threads import cores
 from upscale.errors import ClusterError, UpscaleError
 from upscale.events import Result
@@ -42,7 +43,8 @@ def connected(address: str) -> Iterator[Client]:
         try:
             where: Any = address
             if address == LOCAL:
-                with _no_interrupts():  # processes that are started here leave Ctrl-C to this one
+                # Processes that are started here leave Ctrl-C to this one.
+                with stopping.signals_held(signal.SIGINT):
                     where = stack.enter_context(
                         LocalCluster(
                             n_workers=cores(),
@@ -60,22 +62,6 @@ def connected(address: str) -> Iterator[Client]:
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             raise ClusterError(f"cannot be reached: {one_line(error)}", path=address) from error
         yield client
-
-
-@contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """SIGINT waits; threads and processes that are started meanwhile never see it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    from multiprocessing import resource_tracker
-
-    resource_tracker.ensure_running()  # it would let signals through when it is started later
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _check_versions(client: Client) -> None:

@@ -10,8 +10,7 @@ share the folder::
         folder = stack.enter_context(WorkFolder(job.output))        # locked until the end
         runtime = choose_runtime(job, recorded_runtime(folder))
         journal = stack.enter_context(Journal(folder, job_facts(job, runtime), length))
-        folder.remove_unfinished()
-        check_segments(folder, journal)
+        take_stock(job, folder, journal, warn)                      # warn: takes a text
         for piece in list_pieces(job, length, journal.segments):
             ...                                             # anywhere, in any order:
             segment = make_segment("in.mp4", "out.mp4", options, piece, folder.path, runtime)
@@ -39,10 +38,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from upscale.errors import MediaError
+from upscale.jobs import space
 from upscale.jobs.journal import Journal, Segment
-from upscale.jobs.workfolder import WorkFolder, segment_path, sync_folder
+from upscale.jobs.workfolder import WorkFolder, segment_path
 from upscale.loop import Loop
-from upscale.media.safefile import write_error
+from upscale.media.safefile import sync_folder, write_error
 from upscale.media.segment import SegmentWriter, can_be_joined
 from upscale.media.times import pack
 from upscale.options import Options
@@ -277,6 +277,25 @@ class _PieceSink:
 
     def __exit__(self, *exc: object) -> None:
         self._maker.abort()
+
+
+def take_stock(job: Prepared, folder: WorkFolder, journal: Journal, warn: Callable[[str], None]) -> None:
+    """Find out what earlier runs have left, and that nothing is in the way of the rest.
+
+    Raises:
+        OutputError: the disk is too small, or the output's format refuses a stream.
+    """
+    from upscale.media.sink import Sink
+
+    folder.remove_unfinished()
+    lost = check_segments(folder, journal)
+    if lost:
+        warn(f"{lost} damaged segment{'s' * (lost > 1)} will be made again")
+    rest = max(0, job.source.estimated_frames - journal.frames)
+    space.check_before(job.plan, folder.path, rest, journal.bytes)
+    # What the muxer would refuse at the end is known before hours of work.
+    with Sink(job.source, job.output, job.plan, job.options):
+        pass
 
 
 def check_segments(folder: WorkFolder, journal: Journal) -> int:

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING
 
 from upscale.errors import OutputError
 from upscale.events import Result, Resumed
-from upscale.jobs import space
 from upscale.jobs.facts import job_facts
 from upscale.jobs.join import join
 from upscale.jobs.journal import Journal, Segment, recorded_runtime
-from upscale.jobs.segments import Piece, check_segments, list_pieces, segment_length
+from upscale.jobs.segments import Piece, list_pieces, segment_length, take_stock
 from upscale.jobs.workfolder import WorkFolder
 from upscale.media.damage import SourceStats
 from upscale.prepare import Prepared, choose_runtime
-from upscale.report import ProgressMeter, Reporter
+from upscale.report import Effort, ProgressMeter, Reporter
 
 if TYPE_CHECKING:
     from upscale.media.sink import OutputReport
@@ -60,14 +59,9 @@ class SpreadJob:
         length = segment_length(job)
         facts = job_facts(job, self.runtime)
         self._journal = stack.enter_context(Journal(self._folder, facts, length))
-        self._folder.remove_unfinished()
-        lost = check_segments(self._folder, self._journal)
-        if lost:
-            reporter.warn(f"{lost} damaged segment{'s' * (lost > 1)} will be made again")
+        take_stock(job, self._folder, self._journal, reporter.warn)
         self._resumed = done = self._journal.frames
         total = job.source.estimated_frames
-        space.check_before(job.plan, self.folder, max(0, total - done), self._journal.bytes)
-        self._try_output()
         self.pieces = list_pieces(job, length, self._journal.segments)
         self._backend = f"{self.runtime} on the cluster {where}"
         reporter.announce(job, self._model, self._backend, length)
@@ -87,13 +81,6 @@ class SpreadJob:
     def kept(self) -> bool:
         """Whether finished segments would be found again."""
         return bool(self._journal.segments)
-
-    def _try_output(self) -> None:
-        """What the muxer would refuse at the end is known before hours of work."""
-        from upscale.media.sink import Sink
-
-        with Sink(self.job.source, self.job.output, self.job.plan, self.job.options):
-            pass
 
     def progress(self, piece: Piece, frames: int, seconds: float) -> None:
         """A piece has got as far as `frames` and `seconds` of video."""
@@ -136,34 +123,16 @@ class SpreadJob:
 
     def _result(self, report: OutputReport, stats: SourceStats) -> Result:
         frames = report.frames - self._resumed
-        seconds = max(time.perf_counter() - self._begun, 1e-6)
-        damage = tuple(stats.damage())
-        if damage:
-            self._reporter.warn(f"the input is damaged: {', '.join(damage)}")
-        media_seconds = report.duration or 0.0
-        result = Result(
-            input=self.job.input,
-            output=self.job.output,
-            frames=report.frames,
-            size=report.size,
-            bytes=report.file_size,
-            duration=media_seconds,
-            seconds=time.perf_counter() - self._reporter.started,
-            fps=frames / seconds,
-            speed=media_seconds * frames / max(report.frames, 1) / seconds,
+        effort = Effort(
+            model=self._model,
+            backend=self._backend,
+            frames=frames,
+            media_seconds=(report.duration or 0.0) * frames / max(report.frames, 1),
+            seconds=time.perf_counter() - self._begun,
             cpu_seconds=time.process_time() - self._cpu,
             busy={},
-            expected_frames=stats.expected_frames,
-            decode_errors=stats.decode_errors,
-            corrupt_frames=stats.corrupt_frames,
-            adjusted_timestamps=stats.adjusted_timestamps + report.adjusted_timestamps,
-            damage=damage,
-            model=self._model,
-            strength=self.job.options.strength,
-            backend=self._backend,
-            warnings=tuple(self._reporter.warnings),
-            segments=len(self._journal.segments),
-            resumed_frames=self._resumed,
         )
-        self._reporter.send(result)
-        return result
+        count = len(self._journal.segments)
+        return self._reporter.result(
+            self.job, effort, stats, report, segments=count, resumed_frames=self._resumed
+        )

@@ -32,21 +32,6 @@ def is_work_folder(name: str) -> bool:
     return name.startswith(".") and name.endswith(".upscale")
 
 
-def sync(path: str) -> None:
-    """Bring a file or the names in a folder to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sync_folder(path: str) -> None:
-    """As `sync`; some file systems cannot do it with folders."""
-    with contextlib.suppress(OSError):
-        sync(path)
-
-
 class WorkFolder:
     """One work folder, locked for this process; a context manager that unlocks it.
 

@@ -30,11 +30,8 @@ class PartSource(Source):
                 video_done = video_done or (
                     at is not None and self._timeline.after(at, self._reader.time_base)
                 )
-            elif item.stream_index in self._selected:
-                self._witness.packet(item)
-                packet = self._packet(item)
-                if packet is not None:
-                    yield packet
+            elif (packet := self._packet(item)) is not None:
+                yield packet
             if video_done and self._beyond(item):
                 break
         if frames is not None:

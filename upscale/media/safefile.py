@@ -126,8 +126,7 @@ class SafeFile:
             raise write_error(error, self.target) from error
         self._done = True
         self._unlock()
-        with contextlib.suppress(OSError):  # some file systems cannot sync a folder
-            _sync(os.path.dirname(self.target) or os.curdir)
+        sync_folder(os.path.dirname(self.target))
 
     def _keep_mode(self) -> None:
         """A replaced file keeps its permissions."""
@@ -239,6 +238,12 @@ def _stale(folder: str, start: str, ending: str) -> Iterator[str]:
                     yield path
             finally:
                 os.close(handle)
+
+
+def sync_folder(path: str) -> None:
+    """Bring the names in a folder to the disk, where the file system can do that; "" is the current one."""
+    with contextlib.suppress(OSError):
+        _sync(path or os.curdir)
 
 
 def _sync(path: str) -> None:

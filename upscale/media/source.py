@@ -228,11 +228,8 @@ class Source:
                     video_done = True
                 elif not timeline.before(pts, base):
                     held = item, pts, duration
-            elif item.stream_index in self._selected:
-                self._witness.packet(item)
-                packet = self._packet(item)
-                if packet is not None:
-                    yield packet
+            elif (packet := self._packet(item)) is not None:
+                yield packet
             if video_done and self._beyond(item):
                 break
         if held is not None:
@@ -290,7 +287,10 @@ class Source:
             raise MediaError(f"the input is damaged: {', '.join(found)}", path=self._reader.path)
 
     def _packet(self, packet: av.Packet[Any]) -> av.Packet[Any] | None:
-        """The packet on the output's clock; None if it lies outside the kept part or is hidden."""
+        """The packet on the output's clock; None if it is not wanted, outside the kept part or hidden."""
+        if packet.stream_index not in self._selected:
+            return None
+        self._witness.packet(packet)
         timeline = self._timeline
         kind = packet.stream.type
         if is_cover(packet.stream) or not packet.time_base:

@@ -72,7 +72,6 @@ def export_onnx(config: GeneratorConfig, weights: Weights, path: Path, metadata:
 def build_onnx(config: GeneratorConfig, weights: Weights, metadata: dict[str, str]) -> onnx.ModelProto:
     """The checked model that `export_onnx` writes."""
     try:
-        import onnx
         from onnx import TensorProto, helper
     except ImportError as e:
         raise BackendError("ONNX export needs the onnx package: pip install 'upscale[train]'") from e
@@ -81,11 +80,28 @@ def build_onnx(config: GeneratorConfig, weights: Weights, metadata: dict[str, st
     block = config.scale * u
     nodes, constants = _nodes(config, conv_weights(config, weights))
     nodes.append(helper.make_node("DepthToSpace", ["anchored"], ["upscaled"], blocksize=block, mode="CRD"))
-    luma = helper.make_tensor_value_info("luma", TensorProto.FLOAT, ["N", 1, "H", "W"])
-    upscaled = helper.make_tensor_value_info("upscaled", TensorProto.FLOAT, ["N", 1, "2H", "2W"])
-    graph = helper.make_graph(nodes, "generator", [luma], [upscaled], constants)
+    return finish_model(nodes, constants, TensorProto.FLOAT, config, metadata)
+
+
+def finish_model(
+    nodes: list[onnx.NodeProto],
+    constants: list[onnx.TensorProto],
+    samples: int,
+    config: GeneratorConfig,
+    metadata: dict[str, str],
+) -> onnx.ModelProto:
+    """The checked model of a graph that makes ``upscaled`` of ``luma``.
+
+    Args:
+        samples: ONNX' number of the type on both sides.
+    """
+    import onnx
+    from onnx import helper
+
+    luma = helper.make_tensor_value_info("luma", samples, ["N", 1, "H", "W"])
+    upscaled = helper.make_tensor_value_info("upscaled", samples, ["N", 1, "2H", "2W"])
     model = helper.make_model(
-        graph,
+        helper.make_graph(nodes, "generator", [luma], [upscaled], constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="upscale",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from upscale.errors import BackendError
-from upscale.model.export_onnx import IR_VERSION, OPSET
+from upscale.model.export_onnx import finish_model
 from upscale.model.quantize import CODE, IntegerLayer, IntegerNetwork
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ def export_onnx_int8(network: IntegerNetwork, path: Path, metadata: dict[str, st
 def build_onnx_int8(network: IntegerNetwork, metadata: dict[str, str]) -> onnx.ModelProto:
     """The checked model that `export_onnx_int8` writes."""
     try:
-        import onnx
-        from onnx import TensorProto, helper
+        from onnx import TensorProto
     except ImportError as e:
         raise BackendError("ONNX export needs the onnx package: pip install 'upscale[train]'") from e
 
@@ -50,18 +49,7 @@ def build_onnx_int8(network: IntegerNetwork, metadata: dict[str, str]) -> onnx.M
         step = f"convs.{i}.step"
     total = graph.add(value, step, graph.pick(start, config.anchor_channels, config.unshuffle**2))
     graph.shuffle(total, config.scale * config.unshuffle)
-    luma = helper.make_tensor_value_info("luma", TensorProto.UINT8, ["N", 1, "H", "W"])
-    upscaled = helper.make_tensor_value_info("upscaled", TensorProto.UINT8, ["N", 1, "2H", "2W"])
-    made = helper.make_graph(graph.nodes, "generator", [luma], [upscaled], graph.constants)
-    model = helper.make_model(
-        made,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="upscale",
-    )
-    helper.set_model_props(model, {**metadata, "config": config.to_json()})
-    onnx.checker.check_model(model)
-    return model
+    return finish_model(graph.nodes, graph.constants, TensorProto.UINT8, config, metadata)
 
 
 class _Graph:
