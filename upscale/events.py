@@ -120,7 +120,7 @@ class Result(Event):
         cpu_seconds: processor time of this process from the first frame asked for to the end.
         busy: seconds that decoding, the network and encoding were at work, each summed over its
             threads; they overlap.
-        reused: share of the network's pixels, 0 … 1, that were repeated from the frame before.
+        reused: share of the network's pixels, 0 … 1, that were repeated from frames before.
         expected_frames: frames that the container promised, 0 when it did not.
         decode_errors, corrupt_frames: packets that did not decode, frames the decoder had to patch.
         adjusted_timestamps: frames whose timestamp was missing or went backwards and was replaced.

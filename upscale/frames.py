@@ -76,13 +76,13 @@ class FrameUpscaler:
         out.pict_type = 0  # the encoder decides, not the source's GOP
         out.color_range, out.colorspace = frame.color_range, frame.colorspace
         out.color_primaries, out.color_trc = frame.color_primaries, frame.color_trc
-        if self._repeats:
+        if self._repeats and not whole:
             self._repeats.remember(frame, out)
         return out
 
     @property
     def reused(self) -> float:
-        """Share of the network's pixels, 0 … 1, that were repeated from the frame before."""
+        """Share of the network's pixels, 0 … 1, that were repeated from frames before."""
         counts = [reuse.counts for reuse in self._reuses]
         pixels, computed = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
         return 1 - computed / pixels if pixels else 0.0

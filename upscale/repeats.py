@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from upscale.media.convert import filter_graph
 from upscale.media.sidedata import has_side_data
-from upscale.planes import plane_view
+from upscale.planes import Plane, plane_view
+from upscale.reuse import kept
 
 if TYPE_CHECKING:
     import av
 
 
 class Repeats:
-    """Remembers the last frame that was finished; safe to use from several threads at once.
+    """Remembers the last frames that were finished; safe to use from several threads at once.
 
     What swscale makes of a plane depends on that plane alone, so equal planes need no scaling. Side data
     (captions, HDR metadata) belongs to one frame: frames that have any are not repeated.
     """
 
     def __init__(self) -> None:
-        self._last: tuple[av.VideoFrame, av.VideoFrame] | None = None
+        # The latest first. Replaced as a whole: where two threads meet an entry is lost, which harms nobody.
+        self._past: tuple[_Done, ...] = ()
         self._local = threading.local()
 
     def find(self, frame: av.VideoFrame) -> tuple[av.VideoFrame | None, bool]:
@@ -31,18 +34,17 @@ class Repeats:
 
         Returns:
             A frame of the output's size with the times of `frame`, and whether its luma is right as well:
-            then it shares its memory with the earlier output; else it may be written to. (None, False)
-            where chroma must be scaled.
+            then it shares its memory with the earlier output and need not be remembered; else it may be
+            written to. (None, False) where chroma must be scaled.
         """
-        last = self._last  # replaced as a whole
-        if last is None or not _alike(frame, last[0]):
+        past = self._past
+        place, whole = _search(past, frame)
+        # Asked last: it costs a little each time.
+        if place is None or has_side_data(frame) or has_side_data(past[place].frame):
             return None, False
-        if not all(_equal(frame, last[0], index) for index in range(1, len(frame.planes))):
-            return None, False
-        if has_side_data(frame) or has_side_data(last[0]):  # asked last: it costs a little each time
-            return None, False
-        whole = _equal(frame, last[0], 0)
-        out = self._through("null" if whole else "copy", last[1])
+        if whole and place:  # what comes again and again is not forgotten
+            self._past = (past[place], *past[:place], *past[place + 1 :])
+        out = self._through("null" if whole else "copy", past[place].out)
         out.pts, out.duration = frame.pts, frame.duration
         if frame.time_base:
             out.time_base = frame.time_base
@@ -51,7 +53,8 @@ class Repeats:
     def remember(self, frame: av.VideoFrame, out: av.VideoFrame) -> None:
         """Keep a finished output and the frame that it was made of; neither may be written to afterwards."""
         # A reference of its own: the encoder's side sets times and tags of the other.
-        self._last = frame, self._through("null", out)
+        done = _Done(frame, _planes(frame), self._through("null", out))
+        self._past = (done, *self._past)[: kept(plane_view(out).nbytes)]
 
     def _through(self, name: str, frame: av.VideoFrame) -> av.VideoFrame:
         """A new frame that shares the memory ("null"), or a copy in memory of a pool ("copy")."""
@@ -63,6 +66,33 @@ class Repeats:
         return out
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A frame of the input, its planes (making these views costs as much as comparing them), its output."""
+
+    frame: av.VideoFrame
+    planes: list[Plane]
+    out: av.VideoFrame
+
+
+def _search(past: tuple[_Done, ...], frame: av.VideoFrame) -> tuple[int | None, bool]:
+    """The first place with `frame` in all planes, and True; else the first with its chroma, and False."""
+    chroma = None
+    planes = _planes(frame) if past else []
+    for place, done in enumerate(past):
+        if not _alike(frame, done.frame):
+            break
+        if all(map(np.array_equal, planes[1:], done.planes[1:])):
+            if np.array_equal(planes[0], done.planes[0]):
+                return place, True
+            chroma = place if chroma is None else chroma
+    return chroma, False
+
+
+def _planes(frame: av.VideoFrame) -> list[Plane]:
+    return [plane_view(frame, index) for index in range(len(frame.planes))]
+
+
 def _alike(frame: av.VideoFrame, other: av.VideoFrame) -> bool:
     return (frame.width, frame.height, frame.format.name, frame.interlaced_frame) == (
         other.width,
@@ -70,7 +100,3 @@ def _alike(frame: av.VideoFrame, other: av.VideoFrame) -> bool:
         other.format.name,
         other.interlaced_frame,
     )
-
-
-def _equal(frame: av.VideoFrame, other: av.VideoFrame, index: int) -> bool:
-    return np.array_equal(plane_view(frame, index), plane_view(other, index))

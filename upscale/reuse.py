@@ -1,4 +1,8 @@
-"""Computes only what changed since the last frame: the rest of its output is copied."""
+"""Computes only what changed since a frame before: the rest of that one's output is copied.
+
+Not only since the last one: a still picture that was compressed with B-frames comes and goes in a few states,
+which differ in the last bit here and there, as often as it is refined; a cursor blinks between two.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ import numpy as np
 from upscale.backends.base import Backend, Luma
 from upscale.model.complexity import complexity
 from upscale.model.config import GeneratorConfig
-from upscale.tiles import WORTHWHILE, Box, Crop, changed_blocks, cover
+from upscale.tiles import WORTHWHILE, Box, Changed, Crop, changed_blocks, cover
 
 #: Sides of crops in pixels: not all, because runtimes prepare for each new shape. Even, for `Reach.multiple`.
 SIDES = (*range(48, 128, 8), *range(128, 256, 16), *range(256, 640, 32), *range(640, 1601, 64))
@@ -21,6 +25,12 @@ SIDES = (*range(48, 128, 8), *range(128, 256, 16), *range(256, 640, 32), *range(
 _SPARE = 1.3
 #: … and how often.
 _PATIENCE = 8
+#: How many frames are kept to compare with: two groups of a P-frame and three B-frames, …
+_FRAMES = 8
+#: … or less if the luma planes of their outputs would take more bytes than this, but never under …
+_BYTES = 16 << 20
+#: … one such group.
+_FEWEST = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +52,19 @@ class Reach:
         return cls((side - config.unshuffle) // 2, config.unshuffle)
 
 
+def kept(size: int) -> int:
+    """How many frames are kept whose output's luma takes `size` bytes."""
+    return max(_FEWEST, min(_FRAMES, _BYTES // size))
+
+
 class Reuse:
-    """A backend's call that repeats its last output where the input's samples are those of the last call.
+    """A backend's call that repeats an earlier output where the input's samples are those of that call.
 
     The result is the same, bit for bit, as the backend's for the whole plane. That a runtime computes a
     pixel alike in a crop and in the whole is checked here for each shape of crop before it is used.
 
-    Calls may overlap: each is compared with the one that began before it, and waits for that one's output
-    only where it needs it.
+    Calls may overlap: each is compared with those that began before it, and waits for the output of the one
+    that it resembles most.
     """
 
     def __init__(self, backend: Backend, reach: Reach) -> None:
@@ -57,7 +72,7 @@ class Reuse:
         self._reach = reach
         self._check = _Check(backend, reach)
         self._lock = threading.Lock()
-        self._last: _Call | None = None
+        self._past: list[_Call] = []  # the latest first
         self._pixels = 0
         self._computed = 0
 
@@ -68,10 +83,11 @@ class Reuse:
         """
         call = _Call(luma, max_value)
         with self._lock:
-            before, self._last = self._last, call
+            past = self._past
+            self._past = [call, *past][: kept(luma.nbytes * self._backend.scale**2)]
         try:
-            crops = self._crops(before, call) if before is not None else None
-            if before is None or crops is None:
+            before, crops = self._plan(past, call)
+            if before is None:
                 result = self._backend(luma, max_value, out)
             else:
                 result = self._patched(before, call, crops, out)
@@ -79,16 +95,16 @@ class Reuse:
             call.output.set_exception(error)
             raise
         call.output.set_result(result)
-        computed = luma.size if crops is None else sum(crop.target.area for crop in crops)
+        computed = luma.size if before is None else sum(crop.target.area for crop in crops)
         with self._lock:
             self._pixels += luma.size
             self._computed += min(computed, luma.size)
         return result
 
     def repeated(self) -> None:
-        """Count a call that the caller spared itself, because input and output are those of the last one."""
+        """Count a call that the caller spared itself: input and output are those of an earlier one."""
         with self._lock:
-            self._pixels += self._last.luma.size if self._last else 0
+            self._pixels += self._past[0].luma.size if self._past else 0
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -96,17 +112,20 @@ class Reuse:
         with self._lock:
             return self._pixels, self._computed
 
-    def _crops(self, before: _Call, call: _Call) -> list[Crop] | None:
-        """What must be computed again; None is everything."""
-        if not before.comparable(call):
-            return None
+    def _plan(self, past: list[_Call], call: _Call) -> tuple[_Call | None, list[Crop]]:
+        """The call whose output is patched, and with what; None where everything is computed."""
+        before, changed = _nearest(past, call)
+        if before is None:
+            return None, []
         shape = call.luma.shape
-        crops = cover(changed_blocks(before.luma, call.luma), self._reach.border, *shape)
-        if not crops:
-            return crops
+        crops = cover(changed, self._reach.border, *shape)
+        if crops is None:
+            return None, []
         fitted = [crop for crop in (self._fitted(c, *shape) for c in crops) if crop is not None]
         cost = sum(crop.source.area for crop in fitted)
-        return fitted if len(fitted) == len(crops) and cost < WORTHWHILE * call.luma.size else None
+        if len(fitted) < len(crops) or cost >= WORTHWHILE * call.luma.size:
+            return None, []
+        return before, fitted
 
     def _fitted(self, crop: Crop, height: int, width: int) -> Crop | None:
         """The crop with a source of a shape that is known to be exact; None if only the whole is."""
@@ -147,6 +166,27 @@ class _Call:
             later.luma.dtype,
             later.max_value,
         )
+
+
+def _nearest(past: list[_Call], call: _Call) -> tuple[_Call | None, Changed]:
+    """The call from which `call` differs in the fewest blocks, and where; None if it pays with none.
+
+    What has moved everywhere since the last frame is taken to be new: older ones are not looked at.
+    """
+    nearest, fewest = None, np.zeros((0, 0), np.bool_)
+    least = None
+    for before in past:
+        if not before.comparable(call):
+            break
+        changed = changed_blocks(before.luma, call.luma)
+        number = np.count_nonzero(changed)
+        if number > WORTHWHILE * changed.size:
+            break
+        if least is None or number < least:
+            nearest, fewest, least = before, changed, number
+        if not number:
+            break
+    return nearest, fewest
 
 
 class _Check:
