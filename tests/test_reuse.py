@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -213,6 +214,30 @@ def test_a_state_in_between_is_patched_onto_the_nearest_one() -> None:
     _, before = reuse.counts
     assert np.array_equal(reuse(near), Blur()(near))
     assert reuse.counts[1] - before < 0.02 * near.size
+
+
+def test_moving_video_leaves_nothing_in_memory() -> None:
+    """Eight frames of everything would be 14 MB more at 360p, for nothing."""
+    backend = Blur()
+    reuse = Reuse(backend, Reach(2, 1))
+    alive: list[weakref.ref[Plane]] = []
+    for n in range(6):
+        frame = picture((100, 120), n)
+        alive.append(weakref.ref(frame))
+        reuse(frame)
+        del frame
+    assert [ref() is not None for ref in alive] == [False] * 5 + [True]
+
+
+def test_frames_of_moving_video_are_not_kept() -> None:
+    upscaler = FrameUpscaler(Blur(), (256, 192), reuse=FAST.config)
+    repeats = upscaler._repeats
+    assert repeats is not None
+    kept_frames = []
+    for n in (*range(14), 13, 14, 13):
+        upscaler(flat_frame((128, 96), (90, 40 + n, 200)))
+        kept_frames.append(len(repeats._past))
+    assert kept_frames[6:] == [7, *[1] * 8, 2, 2]  # and what then repeats is kept again
 
 
 def test_how_many_frames_are_kept_depends_on_their_size() -> None:

@@ -27,6 +27,7 @@ class Repeats:
     def __init__(self) -> None:
         # The latest first. Replaced as a whole: where two threads meet an entry is lost, which harms nobody.
         self._past: tuple[_Done, ...] = ()
+        self._missed = 0  # frames in a row that were like none
         self._local = threading.local()
 
     def find(self, frame: av.VideoFrame) -> tuple[av.VideoFrame | None, bool]:
@@ -39,6 +40,7 @@ class Repeats:
         """
         past = self._past
         place, whole = _search(past, frame)
+        self._missed = self._missed + 1 if place is None else 0
         # Asked last: it costs a little each time.
         if place is None or has_side_data(frame) or has_side_data(past[place].frame):
             return None, False
@@ -51,10 +53,14 @@ class Repeats:
         return out, whole
 
     def remember(self, frame: av.VideoFrame, out: av.VideoFrame) -> None:
-        """Keep a finished output and the frame that it was made of; neither may be written to afterwards."""
+        """Keep a finished output and the frame that it was made of; neither may be written to afterwards.
+
+        In moving video, where nothing comes again, only the last one is kept.
+        """
         # A reference of its own: the encoder's side sets times and tags of the other.
         done = _Done(frame, _planes(frame), self._through("null", out))
-        self._past = (done, *self._past)[: kept(plane_view(out).nbytes)]
+        most = kept(plane_view(out).nbytes)
+        self._past = (done, *self._past)[: most if self._missed < most else 1]
 
     def _through(self, name: str, frame: av.VideoFrame) -> av.VideoFrame:
         """A new frame that shares the memory ("null"), or a copy in memory of a pool ("copy")."""

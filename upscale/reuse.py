@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import numpy as np
 
@@ -112,10 +113,17 @@ class Reuse:
         with self._lock:
             return self._pixels, self._computed
 
+    def _forget_before(self, call: _Call) -> None:
+        """Free what is older than `call`: in moving video and after cuts nothing comes again."""
+        with self._lock:
+            newer = takewhile(lambda one: one is not call, self._past)
+            self._past = [*newer, call]
+
     def _plan(self, past: list[_Call], call: _Call) -> tuple[_Call | None, list[Crop]]:
         """The call whose output is patched, and with what; None where everything is computed."""
         before, changed = _nearest(past, call)
         if before is None:
+            self._forget_before(call)
             return None, []
         shape = call.luma.shape
         crops = cover(changed, self._reach.border, *shape)
