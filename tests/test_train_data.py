@@ -151,6 +151,44 @@ def test_grain_is_new_in_every_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plane_view(flat[0]).std() == 0, "the original is left alone"
 
 
+@pytest.mark.parametrize(
+    ("count", "longest", "lengths"),
+    [(60, 24, [24, 24, 12]), (60, 8, [8] * 7), (31, 24, [24]), (7, 24, []), (8, 24, [8])],
+)
+def test_a_clip_is_divided_into_long_runs(count: int, longest: int, lengths: list[int]) -> None:
+    """In eight frames an encoder hardly looks ahead, as it does in films."""
+    frames = _moving(count)
+    runs = list(material._runs(frames, longest, longest))
+    assert [len(run) for run in runs] == lengths
+    for n, run in enumerate(runs):
+        first = plane_view(frames[n * longest])
+        assert np.array_equal(plane_view(run[0]), first)
+
+
+def test_runs_begin_where_they_should() -> None:
+    """Of long clips a part is taken every so many frames."""
+    assert [len(run) for run in material._runs(_moving(100), 40, 24)] == [24, 24, 20]
+
+
+def test_large_frames_come_in_shorter_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """24 frames of 8K would be 2.4 GB."""
+    path = tmp_path / "clip.mp4"
+    write_clip(path, frames=30, size=(64, 48))
+    monkeypatch.setattr(material, "MOST_PIXELS", 64 * 48 * 10)
+    lengths = [len(s.frames) for s in material.read_sequences(path, np.random.default_rng(1))]
+    assert lengths == [10, 10, 10]
+
+
+def test_long_sequences_give_crops_of_several_moments() -> None:
+    rng = np.random.default_rng(1)
+    sequence = material.Sequence("x", _moving(24, 208))
+    records = dataset.crops_of(sequence, rng)
+    sharp = {record["sharp"].tobytes() for record in records}
+    assert (
+        len(records) == len(sharp) == 2 * len(dataset.crops_of(material.Sequence("x", _moving(12, 208)), rng))
+    )
+
+
 def test_a_cut_ends_a_sequence(tmp_path: Path) -> None:
     """Two scenes in one sequence would have the codec predict one from the other."""
     path = tmp_path / "cut.mp4"

@@ -36,6 +36,8 @@ PER_SEQUENCE = 16
 #: Mean of |Laplacian|, in code values, below which a crop is empty. Crops out of focus are kept: they
 #: are half of most films, and networks that never saw them make texture of their faint noise.
 EMPTY = 0.05
+#: Frames of a sequence from which crops of one moment are taken.
+FRAMES_PER_CROP = 12
 #: Every n-th source is held out for validation; of few sources, every n-th sequence.
 HOLD_OUT = 16
 FEW_SOURCES = 2 * HOLD_OUT
@@ -145,7 +147,7 @@ def load(cache: Path) -> Material:
 
 
 def crops_of(sequence: Sequence, rng: np.random.Generator) -> list[Records]:
-    """Records of one frame of the sequence, most often a P or B frame.
+    """Records of one frame of every `FRAMES_PER_CROP` of the sequence, most often P or B frames.
 
     The codec sees whole pictures in motion, not crops, so blocks, prediction and rate control are
     those of a real file.
@@ -153,7 +155,18 @@ def crops_of(sequence: Sequence, rng: np.random.Generator) -> list[Records]:
     frames = sequence.frames
     if min(frames[0].width, frames[0].height) < CROP:
         return []
-    at = int(rng.integers(2, len(frames)))
+    count = -(-len(frames) // FRAMES_PER_CROP)
+    moments = [int(n) for n in rng.choice(np.arange(2, len(frames)), count, replace=False)]
+    versions = _versions(frames, rng)
+    return [
+        _record(frames[at - 1 : at + 1], [v[at - 1 : at + 1] for v in versions], corner)
+        for at in moments
+        for corner in _corners(frames[at], rng)
+    ]
+
+
+def _versions(frames: list[av.VideoFrame], rng: np.random.Generator) -> list[list[av.VideoFrame]]:
+    """All frames in each of `VERSIONS`."""
     halves: dict[str, list[av.VideoFrame]] = {}
 
     def halved(kernel: str) -> list[av.VideoFrame]:
@@ -165,12 +178,11 @@ def crops_of(sequence: Sequence, rng: np.random.Generator) -> list[Records]:
         return "BICUBIC" if rng.random() < BICUBIC_SHARE else str(rng.choice(KERNELS[1:]))
 
     other = str(rng.choice(KERNELS))
-    versions = [[halve_frame(frames[n], kernel) for n in (at - 1, at)] for kernel in ("matlab", other)]
+    versions = [halved("matlab"), halved(other)]
     for low, high in ((18, 24), (24, 30), (30, 36)):
-        coded = through(halved(compressed_kernel()), draw_x264(rng, low, high))
-        versions.append(coded[at - 1 : at + 1])
-    versions.append(through(halved(compressed_kernel()), draw_other(rng))[at - 1 : at + 1])
-    return [_record(frames[at - 1 : at + 1], versions, corner) for corner in _corners(frames[at], rng)]
+        versions.append(through(halved(compressed_kernel()), draw_x264(rng, low, high)))
+    versions.append(through(halved(compressed_kernel()), draw_other(rng)))
+    return versions
 
 
 def _record(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,12 @@ CLIPS = {
     ".wmv", ".flv", ".ogv", ".3gp", ".y4m", ".gif", ".264", ".h264", ".265", ".hevc", ".mxf",
 }  # fmt: skip
 
-#: Frames in one moving sequence: enough for an encoder to use I, P and B frames.
+#: Frames in a moving sequence at least, and those of a still: enough for an encoder to use I, P and B frames.
 SEQUENCE = 8
+#: Most frames of a clip in one sequence: rate control and prediction that look ahead, as they do in a film.
+LONGEST = 24
+#: … and most pixels of all of them: larger frames come in shorter sequences, so as not to fill memory.
+MOST_PIXELS = 200_000_000
 #: Largest window of a sequence: what a 360p file shows of its 720p original.
 WINDOW = (1280, 720)
 #: Windows of a still that is larger than two of them, at different places; the first is cut from the
@@ -43,7 +47,7 @@ PAN = 3
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """`SEQUENCE` consecutive yuv420p limited-range frames, sides multiples of 8, ≤ `WINDOW`."""
+    """`SEQUENCE` … `LONGEST` consecutive yuv420p limited-range frames, sides multiples of 8, ≤ `WINDOW`."""
 
     source: str
     frames: list[av.VideoFrame]
@@ -73,25 +77,35 @@ def read_sequences(path: Path, rng: np.random.Generator, per_clip: int = 10) -> 
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         known = stream.frames or _count_packets(path)
-        step = max(SEQUENCE, known // per_clip)
-        run: list[av.VideoFrame] = []
         halve = True
-        for index, frame in enumerate(container.decode(stream)):
-            if index % step >= SEQUENCE:
-                continue
-            if index % step == 0:
-                run = []
-            picture = _planar(frame)
-            if halve and picture.height <= SOFT_HEIGHT and min(picture.width, picture.height) >= 512:
-                picture = _half(picture)
-            if run and _is_cut(run[-1], picture):
-                run = []
+        longest = max(SEQUENCE, min(LONGEST, MOST_PIXELS // max(1, stream.width * stream.height)))
+        for run in _runs(container.decode(stream), max(longest, known // per_clip), longest):
+            pictures = [_half(p) if halve and _can_be_halved(p) else p for p in run]
+            corner = _corner(pictures[0], rng, 0)
+            frames = [_window(p, corner, _size(p, 0)) for p in pictures]
+            yield Sequence(str(path), _worn(frames, rng) if halve else frames)
+            halve = not halve
+
+
+def _runs(frames: Iterable[av.VideoFrame], step: int, longest: int) -> Iterator[list[av.VideoFrame]]:
+    """`SEQUENCE` … `longest` consecutive pictures without a cut; every `step` frames another run begins."""
+    run: list[av.VideoFrame] = []
+    for index, frame in enumerate(frames):
+        place = index % step
+        picture = _planar(frame) if place < longest else None
+        ends = picture is None or place == 0 or (bool(run) and _is_cut(run[-1], picture))
+        if ends and run:
+            if len(run) >= SEQUENCE:
+                yield run
+            run = []
+        if picture is not None:
             run.append(picture)
-            if len(run) == SEQUENCE:
-                corner = _corner(picture, rng, 0)
-                frames = [_window(p, corner, _size(p, 0)) for p in run]
-                yield Sequence(str(path), _worn(frames, rng) if halve else frames)
-                run, halve = [], not halve
+    if len(run) >= SEQUENCE:
+        yield run
+
+
+def _can_be_halved(picture: av.VideoFrame) -> bool:
+    return picture.height <= SOFT_HEIGHT and min(picture.width, picture.height) >= 512
 
 
 def _count_packets(path: Path) -> int:
