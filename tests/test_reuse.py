@@ -189,7 +189,7 @@ def test_what_comes_again_is_computed_once() -> None:
     was computed anew whenever it came, five times as much as with this."""
     backend = Blur()
     reuse = Reuse(backend, Reach(2, 1))
-    states = [picture((100, 120), 3) for _ in range(4)]
+    states = [picture((200, 240), 3) for _ in range(4)]
     for n, state in enumerate(states):
         state[8 * n : 8 * n + 9, 10:50] ^= 3
     first = [reuse(state.copy()) for state in states]
@@ -206,7 +206,7 @@ def test_a_state_in_between_is_patched_onto_the_nearest_one() -> None:
     reuse = Reuse(backend, Reach(2, 1))
     still = picture((200, 300), 3)
     other = still.copy()
-    other[:, :150] ^= 3
+    other[:, :20] ^= 3
     near = still.copy()
     near[50:58, 60:70] ^= 5
     for frame in (still, other):
@@ -233,11 +233,32 @@ def test_frames_of_moving_video_are_not_kept() -> None:
     upscaler = FrameUpscaler(Blur(), (256, 192), reuse=FAST.config)
     repeats = upscaler._repeats
     assert repeats is not None
-    kept_frames = []
-    for n in (*range(14), 13, 14, 13):
-        upscaler(flat_frame((128, 96), (90, 40 + n, 200)))
-        kept_frames.append(len(repeats._past))
-    assert kept_frames[6:] == [7, *[1] * 8, 2, 2]  # and what then repeats is kept again
+    counts = []
+    for n in range(12):
+        frame = flat_frame((128, 96), (90, 60, 200))
+        plane_view(frame, 0)[...] = picture((96, 128), n)
+        upscaler(frame)
+        counts.append(len(repeats._past))
+    assert counts == [1] * 12
+
+
+def test_still_frames_that_never_repeat_the_last_one_are_kept() -> None:
+    """Regression: A B A C A B A D, as B-frames come: with only the last frame kept none of them was found."""
+    backend = Blur()
+    upscaler = FrameUpscaler(backend, (256, 192), reuse=FAST.config)
+    still = picture((96, 128), 1)
+    for state in (*range(1, 12), *(0, 1, 0, 2, 0, 1, 0, 3) * 3):
+        frame = flat_frame((128, 96), (90, 60 + state, 200))
+        plane_view(frame, 0)[...] = still
+        plane_view(frame, 0)[40, 40:50] = state
+        upscaler(frame)
+    calls = len(backend.shapes)
+    for state in (0, 1, 0, 2, 0, 1, 0, 3):
+        frame = flat_frame((128, 96), (90, 60 + state, 200))
+        plane_view(frame, 0)[...] = still
+        plane_view(frame, 0)[40, 40:50] = state
+        upscaler(frame)
+    assert len(backend.shapes) == calls
 
 
 def test_how_many_frames_are_kept_depends_on_their_size() -> None:

@@ -32,6 +32,9 @@ _FRAMES = 8
 _BYTES = 16 << 20
 #: … one such group.
 _FEWEST = 4
+#: Older frames than the last are looked at if at most this share of the blocks changed since it: of states
+#: that come and go few differ.
+_NEARLY_STILL = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +182,7 @@ class _Call:
 def _nearest(past: list[_Call], call: _Call) -> tuple[_Call | None, Changed]:
     """The call from which `call` differs in the fewest blocks, and where; None if it pays with none.
 
-    What has moved everywhere since the last frame is taken to be new: older ones are not looked at.
+    Where more than a little has moved since the last frame, older ones are not looked at.
     """
     nearest, fewest = None, np.zeros((0, 0), np.bool_)
     least = None
@@ -192,7 +195,7 @@ def _nearest(past: list[_Call], call: _Call) -> tuple[_Call | None, Changed]:
             break
         if least is None or number < least:
             nearest, fewest, least = before, changed, number
-        if not number:
+        if not number or number > _NEARLY_STILL * changed.size:
             break
     return nearest, fewest
 

@@ -137,7 +137,7 @@ def cover(changed: Changed, border: int, height: int, width: int) -> list[Crop] 
         Crops whose source is their target and `border` more on every side, up to the picture's edge;
         empty if nothing changed; None if they would cost nearly as much as the whole picture.
     """
-    if np.count_nonzero(changed) > WORTHWHILE * changed.size:
+    if _least_area(changed, 2 * border) > WORTHWHILE * height * width:
         return None
     cutter = _Cutter(changed, 2 * border, height, width)
     waiting = cutter.start()
@@ -156,6 +156,18 @@ def cover(changed: Changed, border: int, height: int, width: int) -> list[Crop] 
             return None
     targets = [_pixels(box).grown(border, height, width) for box in found]
     return [Crop(target.grown(border, height, width), target) for target in targets]
+
+
+def _least_area(changed: Changed, reach: int) -> int:
+    """Pixels that crops have at least: of blocks that lie whole within `reach` pixels of a changed one."""
+    steps = reach // BLOCK
+    for _ in range(2):  # rows, then columns
+        wide = changed.copy()
+        for step in range(1, steps + 1):
+            wide[step:] |= changed[:-step]
+            wide[:-step] |= changed[step:]
+        changed = wide.T
+    return BLOCK * BLOCK * int(np.count_nonzero(changed))
 
 
 class _Cutter:

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 _MISSING = "the tflite backend needs LiteRT: pip install 'upscale[tflite]'"
 _TRIAL = 16
-#: Interpreters kept for crops beside those for whole pictures, and the pixels that a crop has at most.
-_SMALL_ONES, _SMALL = 8, 256 * 256
+#: Pixels of the idle interpreters that are kept beside one whole picture for each call at once. Changing the
+#: size of one costs half as much as computing its pixels, so that sizes that come often have their own.
+_SPARE_PIXELS = 8 * 256 * 256
 _redirecting = threading.Lock()
 
 
@@ -74,7 +75,7 @@ class TfliteBackend(Closing):
             raise ModelError(e.strerror or str(e), path=str(path)) from e
         # Interpreters keep state, so a call takes one for itself. The one used last is at the end.
         self._idle: list[_Interpreter] = []
-        self._small = 0
+        self._largest = 0
         self._lock = threading.Lock()
         self._closed = False
         self._idle.append(self._trial(multiple))
@@ -94,24 +95,28 @@ class TfliteBackend(Closing):
         try:
             return interpreter.result(luma, max_value, self.scale, out)
         finally:
-            self._idle.append(interpreter)
+            self._keep(interpreter)
 
     def close(self) -> None:
         self._closed = True
         self._idle.clear()
 
     def _take(self, size: tuple[int, int]) -> _Interpreter:
-        """An idle interpreter, set to this size already if there is one, or a new one."""
+        """An idle interpreter that is set to this size, or a new one."""
         with self._lock:
             fitting = [n for n, interpreter in enumerate(self._idle) if interpreter.size == size]
             if fitting:
                 return self._idle.pop(fitting[-1])
-            # Changing the size takes as long as computing 80x80 pixels, so that crops get some of their own.
-            more = self._small < _SMALL_ONES and size[0] * size[1] <= _SMALL
-            self._small += more
-            if self._idle and not more:
-                return self._idle.pop(0)
         return self._interpreter()
+
+    def _keep(self, interpreter: _Interpreter) -> None:
+        """Put an interpreter back; the ones that were not used for longest go where there are too many."""
+        with self._lock:
+            self._idle.append(interpreter)
+            self._largest = max(self._largest, interpreter.pixels)
+            kept = sum(one.pixels for one in self._idle)
+            while kept > self.workers * self._largest + _SPARE_PIXELS:
+                kept -= self._idle.pop(0).pixels
 
     def _interpreter(self) -> _Interpreter:
         return _Interpreter(self._runtime, self._content, self._threads)
@@ -152,6 +157,11 @@ class _Interpreter:
         self._dtype = np.dtype(self._inputs[0]["dtype"])
         self._flip = 0x80 if self._dtype == np.int8 else 0
         self.multiple = 1
+
+    @property
+    def pixels(self) -> int:
+        """Of the pictures that it is set to: what it holds in memory grows with them."""
+        return self.size[0] * self.size[1] if self.size else 0
 
     def problem(self) -> str | None:
         """Why this cannot be a luma network, or None."""
