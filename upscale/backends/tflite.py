@@ -27,7 +27,7 @@ _MISSING = "the tflite backend needs LiteRT: pip install 'upscale[tflite]'"
 _TRIAL = 16
 #: Pixels of the idle interpreters that are kept beside one whole picture for each call at once. Changing the
 #: size of one costs half as much as computing its pixels, so that sizes that come often have their own.
-_SPARE_PIXELS = 8 * 256 * 256
+_SPARE_PIXELS = 4 * 256 * 256
 _redirecting = threading.Lock()
 
 
