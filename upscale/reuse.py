@@ -91,16 +91,13 @@ class Reuse:
             past = self._past
             self._past = [call, *past][: kept(luma.nbytes * self._backend.scale**2)]
         try:
-            before, crops = self._plan(past, call)
-            if before is None:
-                result = self._backend(luma, max_value, out)
-            else:
-                result = self._patched(before, call, crops, out)
+            plan = self._plan(past, call)
+            result = self._patched(*plan, call, out) if plan else self._backend(luma, max_value, out)
         except BaseException as error:  # whoever waits for this output must not wait forever
             call.output.set_exception(error)
             raise
         call.output.set_result(result)
-        computed = luma.size if before is None else sum(crop.target.area for crop in crops)
+        computed = luma.size if plan is None else sum(crop.target.area for crop in plan[1])
         with self._lock:
             self._pixels += luma.size
             self._computed += min(computed, luma.size)
@@ -123,20 +120,21 @@ class Reuse:
             newer = takewhile(lambda one: one is not call, self._past)
             self._past = [*newer, call]
 
-    def _plan(self, past: list[_Call], call: _Call) -> tuple[_Call | None, list[Crop]]:
+    def _plan(self, past: list[_Call], call: _Call) -> tuple[_Call, list[Crop]] | None:
         """The call whose output is patched, and with what; None where everything is computed."""
-        before, changed = _nearest(past, call)
-        if before is None:
+        nearest = _nearest(past, call)
+        if nearest is None:
             self._forget_before(call)
-            return None, []
+            return None
+        before, changed = nearest
         shape = call.luma.shape
         crops = cover(changed, self._reach.border, *shape)
         if crops is None:
-            return None, []
+            return None
         fitted = [crop for crop in (self._fitted(c, *shape) for c in crops) if crop is not None]
         cost = sum(crop.source.area for crop in fitted)
         if len(fitted) < len(crops) or cost >= WORTHWHILE * call.luma.size:
-            return None, []
+            return None
         return before, fitted
 
     def _fitted(self, crop: Crop, height: int, width: int) -> Crop | None:
@@ -150,7 +148,7 @@ class Reuse:
                 return Crop(source, crop.target)
         return None
 
-    def _patched(self, before: _Call, call: _Call, crops: list[Crop], out: Luma | None) -> Luma:
+    def _patched(self, before: _Call, crops: list[Crop], call: _Call, out: Luma | None) -> Luma:
         """The output of `before` with what `crops` give pasted into it."""
         scale = self._backend.scale
         parts = [self._backend(crop.source.of(call.luma), call.max_value) for crop in crops]
@@ -180,25 +178,25 @@ class _Call:
         )
 
 
-def _nearest(past: list[_Call], call: _Call) -> tuple[_Call | None, Changed]:
+def _nearest(past: list[_Call], call: _Call) -> tuple[_Call, Changed] | None:
     """The call from which `call` differs in the fewest blocks, and where; None if it pays with none.
 
     Where more than a little has moved since the last frame, older ones are not looked at.
     """
-    nearest, fewest = None, np.zeros((0, 0), np.bool_)
-    least = None
+    nearest: tuple[_Call, Changed] | None = None
+    fewest = 0
     for before in past:
         if not before.comparable(call):
             break
         changed = changed_blocks(before.luma, call.luma)
-        number = np.count_nonzero(changed)
+        number = int(np.count_nonzero(changed))
         if number > WORTHWHILE * changed.size:
             break
-        if least is None or number < least:
-            nearest, fewest, least = before, changed, number
+        if nearest is None or number < fewest:
+            nearest, fewest = (before, changed), number
         if not number or number > _NEARLY_STILL * changed.size:
             break
-    return nearest, fewest
+    return nearest
 
 
 class _Check:

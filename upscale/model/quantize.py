@@ -9,6 +9,7 @@ would flip by a code value where they should not, which flickers.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -132,7 +133,6 @@ class _Seen:
         self._starts = [_start(config, picture) for picture in pictures]
         self._values = [self._float(start) for start in self._starts]
         self._expected = [self._result(*pair) for pair in zip(self._values, self._starts, strict=True)]
-        self._kernels = [self._kernel(i) for i in range(len(layers))]
 
     def find_steps(self) -> list[float]:
         """The step of each layer's output, last to first, each the best with what is chosen so far."""
@@ -178,6 +178,11 @@ class _Seen:
             made.append(IntegerLayer(codes, scales, rounded.astype(np.int32), steps[i]))
             entering = steps[i]
         return tuple(made)
+
+    @functools.cached_property
+    def _kernels(self) -> list[tuple[npt.NDArray[np.int8], Floats]]:
+        """`_kernel` of each layer; not made where only `psnr` is asked for."""
+        return [self._kernel(i) for i in range(len(self._layers))]
 
     def _kernel(self, number: int) -> tuple[npt.NDArray[np.int8], Floats]:
         """Codes and scales of a layer's kernel, rounded for what the float network's layer gets."""

@@ -157,16 +157,19 @@ def crops_of(sequence: Sequence, rng: np.random.Generator) -> list[Records]:
         return []
     count = -(-len(frames) // FRAMES_PER_CROP)
     moments = [int(n) for n in rng.choice(np.arange(2, len(frames)), count, replace=False)]
-    versions = _versions(frames, rng)
-    return [
-        _record(frames[at - 1 : at + 1], [v[at - 1 : at + 1] for v in versions], corner)
-        for at in moments
-        for corner in _corners(frames[at], rng)
-    ]
+    clean = ("matlab", str(rng.choice(KERNELS)))
+    coded = _coded(frames, rng)
+    records = []
+    for at in moments:
+        pair = slice(at - 1, at + 1)
+        versions = [[halve_frame(f, kernel) for f in frames[pair]] for kernel in clean]
+        versions += [decoded[pair] for decoded in coded]
+        records += [_record(frames[pair], versions, corner) for corner in _corners(frames[at], rng)]
+    return records
 
 
-def _versions(frames: list[av.VideoFrame], rng: np.random.Generator) -> list[list[av.VideoFrame]]:
-    """All frames in each of `VERSIONS`."""
+def _coded(frames: list[av.VideoFrame], rng: np.random.Generator) -> list[list[av.VideoFrame]]:
+    """All frames in each of `VERSIONS` that went through a codec."""
     halves: dict[str, list[av.VideoFrame]] = {}
 
     def halved(kernel: str) -> list[av.VideoFrame]:
@@ -177,12 +180,11 @@ def _versions(frames: list[av.VideoFrame], rng: np.random.Generator) -> list[lis
     def compressed_kernel() -> str:
         return "BICUBIC" if rng.random() < BICUBIC_SHARE else str(rng.choice(KERNELS[1:]))
 
-    other = str(rng.choice(KERNELS))
-    versions = [halved("matlab"), halved(other)]
+    coded = []
     for low, high in ((18, 24), (24, 30), (30, 36)):
-        versions.append(through(halved(compressed_kernel()), draw_x264(rng, low, high)))
-    versions.append(through(halved(compressed_kernel()), draw_other(rng)))
-    return versions
+        coded.append(through(halved(compressed_kernel()), draw_x264(rng, low, high)))
+    coded.append(through(halved(compressed_kernel()), draw_other(rng)))
+    return coded
 
 
 def _record(
