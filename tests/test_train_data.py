@@ -189,6 +189,42 @@ def test_long_sequences_give_crops_of_several_moments() -> None:
     )
 
 
+def test_two_of_three_runs_of_a_clip_stay_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real originals are soft and compressed; a network that only saw halved ones sharpens all of them."""
+    monkeypatch.setattr(material, "LONGEST", 8)
+    write_clip(tmp_path / "clip.mkv", frames=48, size=(640, 544), codec="ffv1")
+    found = list(material.read_sequences(tmp_path / "clip.mkv", np.random.default_rng(1), per_clip=6))
+    assert [s.native for s in found] == [False, True, True] * 2
+    assert [s.frames[0].width for s in found] == [320, 640, 640] * 2
+    with av.open(str(tmp_path / "clip.mkv")) as clip:
+        picture = list(clip.decode(video=0))[9]
+    assert psnr(plane_view(picture), plane_view(found[1].frames[1])) > 50
+    records = dataset.crops_of(found[1], np.random.default_rng(1))
+    assert records
+    assert all(record["native"] for record in records)
+
+
+def test_native_crops_are_drawn_as_often_as_asked(crops: Path) -> None:
+    found = np.array(dataset.load(crops).train[:40])
+    found["native"] = np.arange(40) < 4
+    found["sharp"] = np.where(found["native"], 200, 50)[:, None, None]
+    for share, native in ((0.0, 0), (1.0, 64), (None, 64 * 0.1), (0.5, 32)):
+        how = Sampler(seed=1, batch=64, patch=16, mix=EVENLY, native=share)
+        batch = make_batch(found, 1, how)
+        drawn = int((batch.high[:, 0, 0, 0] > 0.5).sum())
+        assert drawn == native if share in (0, 1) else abs(drawn - native) < 12
+        (again,) = prefetch(found, how, first=1, last=2)
+        assert torch.equal(again.high, batch.high)
+
+
+def test_a_share_of_native_crops_where_there_are_none(crops: Path) -> None:
+    """A folder of stills trains with a recipe that asks for clips."""
+    found = np.array(dataset.load(crops).train[:8])
+    for native in (False, True):
+        found["native"] = native
+        assert len(make_batch(found, 1, Sampler(seed=1, batch=4, patch=16, mix=EVENLY, native=0.5)).low) == 4
+
+
 def test_a_cut_ends_a_sequence(tmp_path: Path) -> None:
     """Two scenes in one sequence would have the codec predict one from the other."""
     path = tmp_path / "cut.mp4"

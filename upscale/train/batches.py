@@ -9,10 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from upscale.train.dataset import CROP, VERSIONS, Records
+
+Indices = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class Sampler:
         patch: side of the low-resolution patches, a multiple of 2.
         mix: share of each of `VERSIONS`, summing to 1.
         levels: share of crops with another gain, offset or range.
+        native: share of crops of clips as they are; None draws from all alike.
         first: number of this process's first crop in the whole step's batch.
         chroma, before: whether chroma and the frame before are needed; else those tensors are empty.
     """
@@ -58,16 +62,42 @@ class Sampler:
     patch: int
     mix: Sequence[float]
     levels: float = 0.0
+    native: float | None = None
     first: int = 0
     chroma: bool = True
     before: bool = False
 
 
-def make_batch(crops: Records, step: int, how: Sampler) -> Batch:
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """Indices of the crops of clips as they are, and of all others."""
+
+    native: Indices
+    others: Indices
+
+    @classmethod
+    def of(cls, crops: Records) -> Pools:
+        native = np.asarray(crops["native"])
+        return cls(np.flatnonzero(native), np.flatnonzero(~native))
+
+    def draw(self, rng: np.random.Generator, share: float) -> int:
+        """A crop's index: with probability `share` a native one's, unless one pool is empty."""
+        pool = self.native if rng.random() < share else self.others
+        if not len(pool):
+            pool = self.others if pool is self.native else self.native
+        return int(pool[rng.integers(len(pool))])
+
+
+def make_batch(crops: Records, step: int, how: Sampler, pools: Pools | None = None) -> Batch:
     """One augmented batch; the same arguments always give the same batch.
 
     Crop k of a step does not depend on how many processes share it.
+
+    Args:
+        pools: of these crops, where `how` asks for a share of native ones; None finds them.
     """
+    if how.native is not None and pools is None:
+        pools = Pools.of(crops)
     n, p = how.batch, how.patch
     low, high = np.empty((n, 1, p, p), np.uint8), np.empty((n, 1, 2 * p, 2 * p), np.uint8)
     depth = n if how.chroma else 0
@@ -79,7 +109,10 @@ def make_batch(crops: Records, step: int, how: Sampler) -> Batch:
     gains = np.empty((n, 2), np.float32)
     for i in range(n):
         rng = np.random.default_rng((how.seed, step, how.first + i))
-        which = int(rng.integers(len(crops)))
+        if how.native is None or pools is None:
+            which = int(rng.integers(len(crops)))
+        else:
+            which = pools.draw(rng, how.native)
         version = int(rng.choice(len(VERSIONS), p=how.mix))
         y, x = (2 * int(v) for v in rng.integers(0, (CROP // 2 - p) // 2 + 1, 2))
         turns, mirrored = int(rng.integers(0, 4)), bool(rng.integers(0, 2))
@@ -133,6 +166,7 @@ def prefetch(crops: Records, how: Sampler, *, first: int, last: int, depth: int 
     """Batches of steps first … last-1, made ahead in one thread while torch computes."""
     ready: queue.Queue[Batch | BaseException] = queue.Queue(depth)
     stop = threading.Event()
+    pools = Pools.of(crops) if how.native is not None else None
 
     def put(item: Batch | BaseException) -> None:
         while not stop.is_set():
@@ -145,7 +179,7 @@ def prefetch(crops: Records, how: Sampler, *, first: int, last: int, depth: int 
             for step in range(first, last):
                 if stop.is_set():
                     return
-                put(make_batch(crops, step, how))
+                put(make_batch(crops, step, how, pools))
         except BaseException as e:
             put(e)
 

@@ -29,6 +29,9 @@ class Stage:
         mix: share of each degradation of `upscale.train.dataset.VERSIONS`, summing to 1: clean
             bicubic, clean other kernels, x264 at CRF 18-24, 24-30 and 30-36, other codecs.
         levels: share of crops whose luma gets another gain, offset or range, with its truth.
+        native: share of crops that are drawn from clips as they are, which are few but what real
+            originals look like; the rest comes from stills and from clips that were halved. None draws
+            from all alike.
         ema: decay of the averaged weights that are validated and exported.
     """
 
@@ -44,6 +47,7 @@ class Stage:
     discriminator_rate: float = 2e-4
     mix: tuple[float, ...] = (0.08, 0.07, 0.42, 0.28, 0.1, 0.05)
     levels: float = 0.1
+    native: float | None = None
     ema: float = 0.999
 
     @property
@@ -65,6 +69,7 @@ STAGES = (
         losses={name: info.weight for name, info in LOSSES.items() if info.weight},
         mix=(0.05, 0.1, 0.45, 0.35, 0.05, 0.0),
         levels=0.05,
+        native=0.5,
         ema=0.998,
     ),
 )

@@ -31,8 +31,10 @@ VERSIONS = (
 )
 #: Share of the compressed versions that were downscaled with bicubic, as most scalers do by default.
 BICUBIC_SHARE = 0.6
-#: Most crops from one sequence, so that a few large pictures do not outweigh hundreds of small ones.
-PER_SEQUENCE = 16
+#: Most crops of one moment, so that a few large pictures do not outweigh hundreds of small ones; and of
+#: one moment of a clip as it is, which a recipe can draw from as often as it likes.
+PER_MOMENT = 16
+PER_NATIVE_MOMENT = 32
 #: Mean of |Laplacian|, in code values, below which a crop is empty. Crops out of focus are kept: they
 #: are half of most films, and networks that never saw them make texture of their faint noise.
 EMPTY = 0.05
@@ -53,6 +55,7 @@ RECORD = np.dtype(
         ("degraded_chroma", "u1", (len(VERSIONS), 2, CROP // 4, CROP // 4)),
         ("sharp_before", "u1", (CROP, CROP)),
         ("degraded_before", "u1", (len(VERSIONS), CROP // 2, CROP // 2)),
+        ("native", "?"),  # of a clip's frames as they are
     ]
 )
 #: What must be equal for a cache to be read.
@@ -164,7 +167,10 @@ def crops_of(sequence: Sequence, rng: np.random.Generator) -> list[Records]:
         pair = slice(at - 1, at + 1)
         versions = [[halve_frame(f, kernel) for f in frames[pair]] for kernel in clean]
         versions += [decoded[pair] for decoded in coded]
-        records += [_record(frames[pair], versions, corner) for corner in _corners(frames[at], rng)]
+        most = PER_NATIVE_MOMENT if sequence.native else PER_MOMENT
+        for corner in _corners(frames[at], rng, most):
+            records.append(_record(frames[pair], versions, corner))
+            records[-1]["native"] = sequence.native
     return records
 
 
@@ -205,8 +211,8 @@ def _record(
     return record
 
 
-def _corners(frame: av.VideoFrame, rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Corners (multiples of 4) of up to `PER_SEQUENCE` crops, empty ones left out."""
+def _corners(frame: av.VideoFrame, rng: np.random.Generator, most: int) -> list[tuple[int, int]]:
+    """Corners (multiples of 4) of up to `most` crops, empty ones left out."""
     picture = plane_view(frame, 0)
     height, width = picture.shape
     stride = CROP // 2
@@ -218,8 +224,8 @@ def _corners(frame: av.VideoFrame, rng: np.random.Generator) -> list[tuple[int, 
             scored.append((float(np.abs(4 * crop[1:-1, 1:-1] - beside).mean()), top, left))
     usable = sorted((s for s in scored if s[0] > EMPTY), reverse=True)
     # A quarter by sharpness, the rest by lot, as in whole frames.
-    best, rest = usable[: PER_SEQUENCE // 4], usable[PER_SEQUENCE // 4 :]
+    best, rest = usable[: most // 4], usable[most // 4 :]
     if rest:
-        picked = rng.choice(len(rest), size=min(len(rest), PER_SEQUENCE - len(best)), replace=False)
+        picked = rng.choice(len(rest), size=min(len(rest), most - len(best)), replace=False)
         best += [rest[i] for i in picked]
     return [(top, left) for _, top, left in best]

@@ -239,6 +239,7 @@ def _run_stage(
         patch=stage.patch,
         mix=stage.mix,
         levels=stage.levels,
+        native=stage.native,
         first=state.group.rank * stage.batch,
         chroma=trainer.perceptual is not None,
         before=bool(stage.losses.get("temporal")),

@@ -23,7 +23,7 @@ CLIPS = {
 #: Frames in a moving sequence at least, and those of a still: enough for an encoder to use I, P and B frames.
 SEQUENCE = 8
 #: Most frames of a clip in one sequence: rate control and prediction that look ahead, as they do in a film.
-LONGEST = 24
+LONGEST = 36
 #: … and most pixels of all of them: larger frames come in shorter sequences, so as not to fill memory.
 MOST_PIXELS = 200_000_000
 #: Largest window of a sequence: what a 360p file shows of its 720p original.
@@ -31,9 +31,10 @@ WINDOW = (1280, 720)
 #: Windows of a still that is larger than two of them, at different places; the first is cut from the
 #: halved picture, which is sharper and shows more at once.
 WINDOWS_PER_STILL = 3
-#: Every other sequence of a clip up to this height is halved: most were compressed to fit, and are sharp
+#: Every third sequence of a clip up to this height is halved: most were compressed to fit, and are sharp
 #: only then. The others stay as soft as they are.
 SOFT_HEIGHT = 1088
+HALVE_EVERY = 3
 #: Share of the sharp sequences that are made as soft as many originals are, by a detour over a smaller
 #: size, and share that are compressed, at these CRFs: 720p on the web has 1 to 3 Mbit/s. A network that
 #: sees only crisp truths sharpens everything: on soft clips that costs more than it brings on crisp ones.
@@ -47,10 +48,16 @@ PAN = 3
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """`SEQUENCE` … `LONGEST` consecutive yuv420p limited-range frames, sides multiples of 8, ≤ `WINDOW`."""
+    """`SEQUENCE` … `LONGEST` consecutive yuv420p limited-range frames, sides multiples of 8, ≤ `WINDOW`.
+
+    Attributes:
+        native: whether they are a clip's frames as they are, with the softness, the noise and the
+            compression that real originals have.
+    """
 
     source: str
     frames: list[av.VideoFrame]
+    native: bool = False
 
 
 def find_sources(folder: Path) -> list[Path]:
@@ -77,14 +84,15 @@ def read_sequences(path: Path, rng: np.random.Generator, per_clip: int = 10) -> 
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         known = stream.frames or _count_packets(path)
-        halve = True
         longest = max(SEQUENCE, min(LONGEST, MOST_PIXELS // max(1, stream.width * stream.height)))
-        for run in _runs(container.decode(stream), max(longest, known // per_clip), longest):
+        runs = _runs(container.decode(stream), max(longest, known // per_clip), longest)
+        for index, run in enumerate(runs):
+            halve = index % HALVE_EVERY == 0
             pictures = [_half(p) if halve and _can_be_halved(p) else p for p in run]
             corner = _corner(pictures[0], rng, 0)
             frames = [_window(p, corner, _size(p, 0)) for p in pictures]
-            yield Sequence(str(path), _worn(frames, rng) if halve else frames)
-            halve = not halve
+            native = not halve and min(run[0].width, run[0].height) <= SOFT_HEIGHT
+            yield Sequence(str(path), _worn(frames, rng) if halve else frames, native)
 
 
 def _runs(frames: Iterable[av.VideoFrame], step: int, longest: int) -> Iterator[list[av.VideoFrame]]:

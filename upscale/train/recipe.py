@@ -38,6 +38,7 @@ _BOUNDS: dict[str, tuple[Callable[[float], bool], str]] = {
     "discriminator_rate": _POSITIVE,
     "warm_up": _NOT_NEGATIVE,
     "levels": _SHARE,
+    "native": _SHARE,
     "ema": _SHARE,
 }
 _CHOICES = {"pixel": PIXEL_KINDS, "adversarial": ADVERSARIAL_KINDS}
@@ -134,7 +135,8 @@ def to_toml(config: TrainConfig) -> str:
     lines = [f"{key} = {_toml(value)}" for key, value in top.items() if value is not None]
     for stage in config.stages:
         lines += ["", "[[stage]]"]
-        lines += [f"{f.name} = {_toml(getattr(stage, f.name))}" for f in fields(stage)]
+        settings = {f.name: getattr(stage, f.name) for f in fields(stage)}
+        lines += [f"{key} = {_toml(value)}" for key, value in settings.items() if value is not None]
     return "\n".join(lines) + "\n"
 
 
@@ -187,7 +189,7 @@ def _checked(kind: type[Any], key: str, value: Any, where: str) -> Any:
         _check_losses(value, where)
     if key in _CHOICES and value not in _CHOICES[key]:
         raise _Mistake(f"{where}{key}: {value!r} is none of {', '.join(_CHOICES[key])}")
-    if key in _BOUNDS and not _BOUNDS[key][0](value):
+    if key in _BOUNDS and value is not None and not _BOUNDS[key][0](value):
         raise _Mistake(f"{where}{key}: {value!r} must be {_BOUNDS[key][1]}")
     if key == "mix":
         _check_mix(value, where)
