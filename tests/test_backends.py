@@ -39,7 +39,7 @@ def reference(config: GeneratorConfig, luma: np.ndarray, max_value: int = 255) -
     network = Generator(config)
     network.load_state_dict({k: torch.from_numpy(v) for k, v in random_weights(config).items()})
     height, width = luma.shape
-    u = config.unshuffle
+    u = config.multiple
     padded = np.pad(luma, ((0, -height % u), (0, -width % u)), mode="edge")
     with torch.inference_mode():
         picture = torch.from_numpy(padded.astype(np.float32) / max_value)[None, None]

@@ -72,7 +72,7 @@ def test_any_size_and_strided_rows(
     name: str, size: tuple[int, int], network: IntegerNetwork, files: dict[str, Path], luma: np.ndarray
 ) -> None:
     view = luma[: size[0], : size[1]]
-    u = network.config.unshuffle
+    u = network.config.multiple
     padded = np.pad(view, ((0, -size[0] % u), (0, -size[1] % u)), mode="edge")
     expected = run_integers(network.config, network.layers, padded)[: 2 * size[0], : 2 * size[1]]
     with opened(name, files) as backend:

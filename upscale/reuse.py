@@ -54,7 +54,7 @@ class Reach:
     def of(cls, config: GeneratorConfig) -> Reach:
         """The reach of a generator of this shape."""
         side = complexity(config).receptive_field
-        return cls((side - config.unshuffle) // 2, config.unshuffle)
+        return cls((side - config.unshuffle) // 2, config.multiple)
 
 
 def kept(size: int) -> int:

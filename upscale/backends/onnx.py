@@ -184,7 +184,7 @@ def load(
     path = model.path(kind)
     if path is None:
         raise ModelError(f"the onnx backend needs an {SUFFIXES[kind]} file", path=model.name)
-    multiple = model.config.unshuffle if model.config else None
+    multiple = model.config.multiple if model.config else None
     data = blended(model, kind, blend_onnx, read_onnx)
     return OnnxBackend(
         path, data=data, multiple=multiple, precision=precision, device=device, threads=threads

@@ -65,7 +65,7 @@ class TorchBackend(Closing):
         # On the CPU channels-last convolutions are 1.1 to 1.9 times as fast.
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network: Generator | None = network
-        self._multiple = network.config.unshuffle
+        self._multiple = network.config.multiple
         self._plan = plan_threads(threads)
         self.workers = self._plan.workers
         self._threads_before = torch.get_num_threads()

@@ -265,7 +265,7 @@ def load(
     path = model.path(kind)
     if path is None:
         raise ModelError(f"the tflite backend needs a {SUFFIXES[kind]} file", path=model.name)
-    multiple = model.config.unshuffle if model.config else None
+    multiple = model.config.multiple if model.config else None
     vet_tflite(path)
     data = blended(model, kind, blend_tflite)
     return TfliteBackend(

@@ -34,6 +34,14 @@ class GeneratorConfig:
             raise ModelError(f"unsupported generator: {self.channels} channels, {self.body} body layers")
 
     @property
+    def multiple(self) -> int:
+        """What both sides of the input must be a multiple of.
+
+        At full resolution too: the integer files compute their last layer over cells of two by two pixels.
+        """
+        return 2
+
+    @property
     def layers(self) -> list[tuple[int, int]]:
         """(input channels, output channels) of every 3×3 convolution, first to last."""
         c = self.channels

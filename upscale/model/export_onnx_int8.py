@@ -1,7 +1,7 @@
 """Writes a network of integers as an ONNX file with free height and width.
 
 Graph: ``luma`` uint8 (N, 1, H, W) → ``upscaled`` uint8 (N, 1, 2H, 2W), code values on both sides; H and W
-must be multiples of the generator's `unshuffle`. Convolutions stand between DequantizeLinear and
+must be even (`GeneratorConfig.multiple`). Convolutions stand between DequantizeLinear and
 QuantizeLinear, the form that runtimes fuse into integer kernels; onnxruntime makes QLinearConv of them.
 """
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from upscale.errors import BackendError
+from upscale.model.cells import CELL, NEAREST, SUB_PIXELS, layers_over_cells, stride_of
 from upscale.model.export_onnx import finish_model
 from upscale.model.quantize import CODE, IntegerLayer, IntegerNetwork
 
@@ -41,14 +42,13 @@ def build_onnx_int8(network: IntegerNetwork, metadata: dict[str, str]) -> onnx.M
 
     config = network.config
     graph = _Graph()
-    start = graph.unshuffle("luma", config.unshuffle)
-    value, step = start, "luma.step"
-    for i, layer in enumerate(network.layers):
-        is_last = i == len(network.layers) - 1
-        value = graph.convolution(f"convs.{i}", value, step, layer, is_last)
+    cells = graph.unshuffle("luma")
+    value, step = cells if config.unshuffle == CELL else "luma", "luma.step"
+    layers = layers_over_cells(network)
+    for i, layer in enumerate(layers):
+        value = graph.convolution(f"convs.{i}", value, step, layer, is_last=layer is layers[-1])
         step = f"convs.{i}.step"
-    total = graph.add(value, step, graph.pick(start, config.anchor_channels, config.unshuffle**2))
-    graph.shuffle(total, config.scale * config.unshuffle)
+    graph.shuffle(graph.add(value, step, graph.anchor(cells)))
     return finish_model(graph.nodes, graph.constants, TensorProto.UINT8, config, metadata)
 
 
@@ -88,22 +88,23 @@ class _Graph:
             axis=0,
         )
         entry = self.node("DequantizeLinear", [value, step, "zero"], f"{name}.in")
-        shape = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [1, 1]}
+        sides, strides = list(layer.kernel.shape[2:]), [stride_of(layer)] * 2
+        shape = {"kernel_shape": sides, "pads": [1, 1, 1, 1], "strides": strides}
         out = self.node("Conv", [entry, real, bias], f"{name}.sum", **shape)
         if not is_last:
             out = self.node("Relu", [out], f"{name}.relu")
         self.constant(f"{name}.step", np.float32(layer.step))
         return self.node("QuantizeLinear", [out, f"{name}.step", "middle" if is_last else "zero"], name)
 
-    def pick(self, start: str, channels: list[int], inputs: int) -> str:
-        """The anchor: copies of the input's channels, as real values.
+    def anchor(self, cells: str) -> str:
+        """Each sub-pixel's nearest pixel, as real values.
 
         A 1×1 convolution, exact here: unlike Gather it needs no other order of the channels.
         """
-        kernel = np.zeros((len(channels), inputs, 1, 1), np.int8)
-        kernel[np.arange(len(channels)), channels] = 127
-        real = self._real_kernel("anchor", kernel, np.full(len(channels), 1 / 127, np.float32))
-        entry = self.node("DequantizeLinear", [start, "luma.step", "zero"], "anchor.in")
+        kernel = np.zeros((len(NEAREST), CELL**2, 1, 1), np.int8)
+        kernel[np.arange(len(NEAREST)), NEAREST] = 127
+        real = self._real_kernel("anchor", kernel, np.full(len(NEAREST), 1 / 127, np.float32))
+        entry = self.node("DequantizeLinear", [cells, "luma.step", "zero"], "anchor.in")
         out = self.node("Conv", [entry, real], "anchor.sum", kernel_shape=[1, 1])
         codes = self.node("QuantizeLinear", [out, "luma.step", "zero"], "anchor")
         return self.node("DequantizeLinear", [codes, "luma.step", "zero"], "anchor.real")
@@ -114,18 +115,16 @@ class _Graph:
         total = self.node("Add", [real, anchor], "sum")
         return self.node("QuantizeLinear", [total, "luma.step", "zero"], "anchored")
 
-    def unshuffle(self, luma: str, block: int) -> str:
-        """(N, 1, H, W) → (N, block², H/block, W/block), as SpaceToDepth, which old runtimes lack for uint8.
+    def unshuffle(self, luma: str) -> str:
+        """(N, 1, H, W) → (N, 4, H/2, W/2), as SpaceToDepth, which old runtimes lack for uint8.
 
         Channels last until the final transposition, which runtimes that convolve so leave out.
         """
         self.node("Shape", [luma], "shape")
-        if block == 1:
-            return luma
-        self.constant("block", np.array([1, 1, block, block], np.int64))
+        self.constant("block", np.array([1, 1, CELL, CELL], np.int64))
         self.constant("split.order", np.array([0, 2, 1, 3, 1], np.int64))
-        self.constant("split.factors", np.array([1, 1, block, 1, block], np.int64))
-        self.constant("unshuffled.shape", np.array([0, 0, 0, block**2], np.int64))
+        self.constant("split.factors", np.array([1, 1, CELL, 1, CELL], np.int64))
+        self.constant("unshuffled.shape", np.array([0, 0, 0, CELL**2], np.int64))
         self.node("Div", ["shape", "block"], "shape.small")
         self.node("Gather", ["shape.small", "split.order"], "split.ordered")
         self.node("Mul", ["split.ordered", "split.factors"], "split.shape")
@@ -134,9 +133,9 @@ class _Graph:
         self.node("Reshape", ["split.near", "unshuffled.shape"], "unshuffled.last")
         return self.node("Transpose", ["unshuffled.last"], "unshuffled", perm=[0, 3, 1, 2])
 
-    def shuffle(self, value: str, block: int) -> str:
-        """(N, block², h, w) → ``upscaled`` (N, 1, block·h, block·w), as DepthToSpace."""
-        self.constant("pixels.shape", np.array([0, 0, 0, block, block], np.int64))
+    def shuffle(self, value: str) -> str:
+        """(N, 16, h, w) → ``upscaled`` (N, 1, 4h, 4w), as DepthToSpace."""
+        self.constant("pixels.shape", np.array([0, 0, 0, SUB_PIXELS, SUB_PIXELS], np.int64))
         self.constant("doubled", np.array([1, 1, 2, 2], np.int64))
         self.node("Transpose", [value], "pixels.last", perm=[0, 2, 3, 1])
         self.node("Reshape", ["pixels.last", "pixels.shape"], "pixels")

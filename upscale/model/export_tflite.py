@@ -106,13 +106,14 @@ class Graph:
         biases = self.constant(f"{name}.bias", bias)
         return self.convolve(name, [value, weights, biases], len(bias), relu=relu)
 
-    def convolve(self, name: str, operands: list[int], channels: int, *, relu: bool) -> int:
-        """Add CONV_2D of value, weights (O, k, k, I) and bias, with stride 1 and zero padding."""
+    def convolve(self, name: str, operands: list[int], channels: int, *, relu: bool, stride: int = 1) -> int:
+        """Add CONV_2D of value, weights (O, k, k, I) and bias, with zero padding."""
         options = self.schema.Conv2DOptionsT()
         options.padding = _SAME
-        options.strideH = options.strideW = options.dilationHFactor = options.dilationWFactor = 1
+        options.strideH = options.strideW = stride
+        options.dilationHFactor = options.dilationWFactor = 1
         options.fusedActivationFunction = _RELU if relu else _NO_ACTIVATION
-        side = self._shape(operands[0])[0]
+        side = self._shape(operands[0])[0] // stride
         return self._operator("CONV_2D", "Conv2D", options, operands, name, side, channels)
 
     def constant(self, name: str, array: npt.NDArray) -> int:

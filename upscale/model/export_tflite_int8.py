@@ -1,7 +1,7 @@
 """Writes a network of integers as a TFLite file that can be resized.
 
 Graph, channels last: ``luma`` int8 (N, H, W, 1) → ``upscaled`` int8 (N, 2H, 2W, 1), both code values minus
-128, that is with scale 1/255 and zero point -128; H and W must be multiples of the generator's `unshuffle`.
+128, that is with scale 1/255 and zero point -128; H and W must be even (`GeneratorConfig.multiple`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from upscale.model.cells import CELL, NEAREST, SUB_PIXELS, layers_over_cells, stride_of
 from upscale.model.export_tflite import Graph
 from upscale.model.quantize import CODE, IntegerNetwork
 
@@ -30,26 +31,26 @@ def export_tflite_int8(network: IntegerNetwork, path: Path, metadata: dict[str, 
 def build_tflite_int8(network: IntegerNetwork, metadata: dict[str, str]) -> bytes:
     """The bytes that `export_tflite_int8` writes."""
     config = network.config
-    u, anchors = config.unshuffle, config.anchor_channels
     graph = _IntegerGraph()
-    luma = start = graph.as_codes(graph.luma())
-    if u > 1:
-        start = graph.as_codes(graph.space_to_depth(luma, "unshuffled", u))
-    value, step = start, CODE
-    for i, layer in enumerate(network.layers):
-        is_last = i == len(network.layers) - 1
+    luma = graph.as_codes(graph.luma())
+    cells = graph.as_codes(graph.space_to_depth(luma, "unshuffled", CELL))
+    value, step = cells if config.unshuffle == CELL else luma, CODE
+    layers = layers_over_cells(network)
+    for i, layer in enumerate(layers):
+        is_last = layer is layers[-1]
+        weights = layer.kernel, layer.scales, layer.bias
         value = graph.integer_convolution(
-            f"convs.{i}", value, step, layer.kernel, layer.scales, layer.bias, relu=not is_last
+            f"convs.{i}", value, step, weights, relu=not is_last, stride=stride_of(layer)
         )
         step = layer.step
         graph.quantize(value, [step], [0 if is_last else _LOWEST])
     # The anchor is a 1×1 convolution with ones and zeros: every delegate has it, none has GATHER.
-    pick = np.zeros((len(anchors), u * u, 1, 1), np.int8)
-    pick[np.arange(len(anchors)), anchors] = 127
-    scales, none = np.full(len(anchors), 1 / 127, np.float32), np.zeros(len(anchors), np.int32)
-    anchor = graph.as_codes(graph.integer_convolution("anchor", start, CODE, pick, scales, none, relu=False))
+    pick = np.zeros((len(NEAREST), CELL**2, 1, 1), np.int8)
+    pick[np.arange(len(NEAREST)), NEAREST] = 127
+    weights = pick, np.full(len(NEAREST), 1 / 127, np.float32), np.zeros(len(NEAREST), np.int32)
+    anchor = graph.as_codes(graph.integer_convolution("anchor", cells, CODE, weights, relu=False))
     anchored = graph.as_codes(graph.add(value, anchor, "anchored"))
-    upscaled = graph.as_codes(graph.depth_to_space(anchored, "upscaled", config.scale * u))
+    upscaled = graph.as_codes(graph.depth_to_space(anchored, "upscaled", SUB_PIXELS))
     return graph.finish(luma, upscaled, {**metadata, "config": config.to_json()})
 
 
@@ -76,15 +77,20 @@ class _IntegerGraph(Graph):
         name: str,
         value: int,
         step: float,
-        kernel: npt.NDArray[np.int8],
-        scales: npt.NDArray[np.float32],
-        bias: npt.NDArray[np.int32],
+        layer: tuple[npt.NDArray[np.int8], npt.NDArray[np.float32], npt.NDArray[np.int32]],
         *,
         relu: bool,
+        stride: int = 1,
     ) -> int:
-        """Add CONV_2D; the caller quantises what comes out. kernel: (O, I, k, k), step: of the input."""
+        """Add CONV_2D; the caller quantises what comes out.
+
+        Args:
+            step: of the input.
+            layer: kernel (O, I, k, k), and scales and bias of each of its outputs.
+        """
+        kernel, scales, bias = layer
         weights = self.constant(f"{name}.weight", kernel.transpose(0, 2, 3, 1))
         self.quantize(weights, scales, np.zeros(len(scales)))
         biases = self.constant(f"{name}.bias", bias)
         self.quantize(biases, scales * np.float32(step), np.zeros(len(scales)), bits=32)
-        return self.convolve(name, [value, weights, biases], len(bias), relu=relu)
+        return self.convolve(name, [value, weights, biases], len(bias), relu=relu, stride=stride)
