@@ -189,7 +189,7 @@ def test_long_sequences_give_crops_of_several_moments() -> None:
     )
 
 
-def test_two_of_three_runs_of_a_clip_stay_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_of_three_runs_of_a_clip_are_native(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Real originals are soft and compressed; a network that only saw halved ones sharpens all of them."""
     monkeypatch.setattr(material, "LONGEST", 8)
     write_clip(tmp_path / "clip.mkv", frames=48, size=(640, 544), codec="ffv1")
