@@ -38,7 +38,9 @@ TINY = TrainConfig(
 def test_training_beats_repeated_pixels(crops: Path, tmp_path: Path) -> None:
     """The anchor alone is nearest neighbour: what is above it was learned."""
     reports: list[loop.Progress] = []
-    stage = replace(NEAR, iterations=450, batch=8, learning_rate=2e-3, warm_up=100, mix=(0, 0, 0.5, 0.5, 0, 0))
+    stage = replace(
+        NEAR, iterations=450, batch=8, learning_rate=2e-3, warm_up=100, mix=(0, 0, 0.5, 0.5, 0, 0)
+    )
     config = replace(TINY, channels=16, expand=4, stages=(stage,), validate_every=150)
     loop.train_stages(crops, tmp_path, config, hooks=loop.Hooks(progress=reports.append))
     scores = [r.scores for r in reports if r.scores]
