@@ -15,12 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from upscale.model.config import GeneratorConfig
-from upscale.model.quantize import IntegerLayer, IntegerNetwork
+from upscale.model.quantize import CODE, IntegerLayer, IntegerNetwork
 
 #: Pixels on a cell's side, and sub-pixels.
 CELL, SUB_PIXELS = 2, 4
-#: Of which of the cell's pixels, its channels, each sub-pixel is nearest.
-NEAREST = GeneratorConfig(unshuffle=CELL).anchor_channels
 #: At full resolution, which output channel of a pixel each of the cell's sub-pixels is.
 _CHANNELS = [2 * (row % 2) + column % 2 for row, column in product(range(SUB_PIXELS), repeat=2)]
 
@@ -28,7 +26,8 @@ _CHANNELS = [2 * (row % 2) + column % 2 for row, column in product(range(SUB_PIX
 def layers_over_cells(network: IntegerNetwork) -> list[IntegerLayer]:
     """The layers, the last with sixteen outputs a cell.
 
-    That of a full-resolution network has a kernel of 4×4 then, and a stride of two (`stride_of`).
+    That of a full-resolution network has a kernel of 4×4 then, a stride of two (`stride_of`), and, as all
+    have, one pixel of padding on each side.
     """
     *first, last = network.layers
     if network.config.unshuffle == 1:
@@ -37,8 +36,17 @@ def layers_over_cells(network: IntegerNetwork) -> list[IntegerLayer]:
     return [*first, last]
 
 
+def anchor_over_cells() -> IntegerLayer:
+    """Each sub-pixel's nearest pixel, as a 1×1 convolution: exact, and unlike Gather every delegate has it."""
+    nearest = GeneratorConfig(unshuffle=CELL).anchor_channels
+    kernel = np.zeros((SUB_PIXELS**2, CELL**2, 1, 1), np.int8)
+    kernel[np.arange(len(nearest)), nearest] = 127
+    scales = np.full(len(nearest), 1 / 127, np.float32)
+    return IntegerLayer(kernel, scales, np.zeros(len(nearest), np.int32), CODE)
+
+
 def stride_of(layer: IntegerLayer) -> int:
-    """2 for a last layer that was made for cells of pixels. The padding is one pixel on each side of all."""
+    """2 for a last layer that was made for cells of pixels."""
     return CELL if layer.kernel.shape[-1] == SUB_PIXELS else 1
 
 

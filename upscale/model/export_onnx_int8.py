@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from upscale.errors import BackendError
-from upscale.model.cells import CELL, NEAREST, SUB_PIXELS, layers_over_cells, stride_of
+from upscale.model.cells import CELL, SUB_PIXELS, anchor_over_cells, layers_over_cells, stride_of
 from upscale.model.export_onnx import finish_model
 from upscale.model.quantize import CODE, IntegerLayer, IntegerNetwork
 
@@ -97,13 +97,9 @@ class _Graph:
         return self.node("QuantizeLinear", [out, f"{name}.step", "middle" if is_last else "zero"], name)
 
     def anchor(self, cells: str) -> str:
-        """Each sub-pixel's nearest pixel, as real values.
-
-        A 1×1 convolution, exact here: unlike Gather it needs no other order of the channels.
-        """
-        kernel = np.zeros((len(NEAREST), CELL**2, 1, 1), np.int8)
-        kernel[np.arange(len(NEAREST)), NEAREST] = 127
-        real = self._real_kernel("anchor", kernel, np.full(len(NEAREST), 1 / 127, np.float32))
+        """Each sub-pixel's nearest pixel, as real values."""
+        layer = anchor_over_cells()
+        real = self._real_kernel("anchor", layer.kernel, layer.scales)
         entry = self.node("DequantizeLinear", [cells, "luma.step", "zero"], "anchor.in")
         out = self.node("Conv", [entry, real], "anchor.sum", kernel_shape=[1, 1])
         codes = self.node("QuantizeLinear", [out, "luma.step", "zero"], "anchor")

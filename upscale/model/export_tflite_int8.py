@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from upscale.model.cells import CELL, NEAREST, SUB_PIXELS, layers_over_cells, stride_of
+from upscale.model.cells import CELL, SUB_PIXELS, anchor_over_cells, layers_over_cells, stride_of
 from upscale.model.export_tflite import Graph
-from upscale.model.quantize import CODE, IntegerNetwork
+from upscale.model.quantize import CODE, IntegerLayer, IntegerNetwork
 
 #: int8 code that stands for 0 where there is nothing below it.
 _LOWEST = -128
@@ -38,17 +38,11 @@ def build_tflite_int8(network: IntegerNetwork, metadata: dict[str, str]) -> byte
     layers = layers_over_cells(network)
     for i, layer in enumerate(layers):
         is_last = layer is layers[-1]
-        weights = layer.kernel, layer.scales, layer.bias
-        value = graph.integer_convolution(
-            f"convs.{i}", value, step, weights, relu=not is_last, stride=stride_of(layer)
-        )
+        value = graph.integer_convolution(f"convs.{i}", value, step, layer, relu=not is_last)
         step = layer.step
         graph.quantize(value, [step], [0 if is_last else _LOWEST])
-    # The anchor is a 1×1 convolution with ones and zeros: every delegate has it, none has GATHER.
-    pick = np.zeros((len(NEAREST), CELL**2, 1, 1), np.int8)
-    pick[np.arange(len(NEAREST)), NEAREST] = 127
-    weights = pick, np.full(len(NEAREST), 1 / 127, np.float32), np.zeros(len(NEAREST), np.int32)
-    anchor = graph.as_codes(graph.integer_convolution("anchor", cells, CODE, weights, relu=False))
+    nearest = graph.integer_convolution("anchor", cells, CODE, anchor_over_cells(), relu=False)
+    anchor = graph.as_codes(nearest)
     anchored = graph.as_codes(graph.add(value, anchor, "anchored"))
     upscaled = graph.as_codes(graph.depth_to_space(anchored, "upscaled", SUB_PIXELS))
     return graph.finish(luma, upscaled, {**metadata, "config": config.to_json()})
@@ -73,24 +67,13 @@ class _IntegerGraph(Graph):
         self.tensors[tensor].type = kinds.INT8 if bits == 8 else kinds.INT32
 
     def integer_convolution(
-        self,
-        name: str,
-        value: int,
-        step: float,
-        layer: tuple[npt.NDArray[np.int8], npt.NDArray[np.float32], npt.NDArray[np.int32]],
-        *,
-        relu: bool,
-        stride: int = 1,
+        self, name: str, value: int, step: float, layer: IntegerLayer, *, relu: bool
     ) -> int:
-        """Add CONV_2D; the caller quantises what comes out.
-
-        Args:
-            step: of the input.
-            layer: kernel (O, I, k, k), and scales and bias of each of its outputs.
-        """
-        kernel, scales, bias = layer
-        weights = self.constant(f"{name}.weight", kernel.transpose(0, 2, 3, 1))
+        """Add CONV_2D; the caller quantises what comes out. step: of the input."""
+        scales = layer.scales
+        weights = self.constant(f"{name}.weight", layer.kernel.transpose(0, 2, 3, 1))
         self.quantize(weights, scales, np.zeros(len(scales)))
-        biases = self.constant(f"{name}.bias", bias)
+        biases = self.constant(f"{name}.bias", layer.bias)
         self.quantize(biases, scales * np.float32(step), np.zeros(len(scales)), bits=32)
-        return self.convolve(name, [value, weights, biases], len(bias), relu=relu, stride=stride)
+        operands = [value, weights, biases]
+        return self.convolve(name, operands, len(scales), relu=relu, stride=stride_of(layer))

@@ -70,19 +70,23 @@ class Sampler:
 
 @dataclass(frozen=True, slots=True)
 class Pools:
-    """Indices of the crops of clips as they are, and of all others."""
+    """Indices of the crops of clips as they are, and of all others; the share that the first ones get."""
 
     native: Indices
     others: Indices
+    share: float
 
     @classmethod
-    def of(cls, crops: Records) -> Pools:
+    def of(cls, crops: Records, share: float | None) -> Pools | None:
+        """None where all crops are drawn alike."""
+        if share is None:
+            return None
         native = np.asarray(crops["native"])
-        return cls(np.flatnonzero(native), np.flatnonzero(~native))
+        return cls(np.flatnonzero(native), np.flatnonzero(~native), share)
 
-    def draw(self, rng: np.random.Generator, share: float) -> int:
+    def draw(self, rng: np.random.Generator) -> int:
         """A crop's index: with probability `share` a native one's, unless one pool is empty."""
-        pool = self.native if rng.random() < share else self.others
+        pool = self.native if rng.random() < self.share else self.others
         if not len(pool):
             pool = self.others if pool is self.native else self.native
         return int(pool[rng.integers(len(pool))])
@@ -94,10 +98,9 @@ def make_batch(crops: Records, step: int, how: Sampler, pools: Pools | None = No
     Crop k of a step does not depend on how many processes share it.
 
     Args:
-        pools: of these crops, where `how` asks for a share of native ones; None finds them.
+        pools: of these crops and `how.native`; None finds them.
     """
-    if how.native is not None and pools is None:
-        pools = Pools.of(crops)
+    pools = pools or Pools.of(crops, how.native)
     n, p = how.batch, how.patch
     low, high = np.empty((n, 1, p, p), np.uint8), np.empty((n, 1, 2 * p, 2 * p), np.uint8)
     depth = n if how.chroma else 0
@@ -109,10 +112,7 @@ def make_batch(crops: Records, step: int, how: Sampler, pools: Pools | None = No
     gains = np.empty((n, 2), np.float32)
     for i in range(n):
         rng = np.random.default_rng((how.seed, step, how.first + i))
-        if how.native is None or pools is None:
-            which = int(rng.integers(len(crops)))
-        else:
-            which = pools.draw(rng, how.native)
+        which = pools.draw(rng) if pools else int(rng.integers(len(crops)))
         version = int(rng.choice(len(VERSIONS), p=how.mix))
         y, x = (2 * int(v) for v in rng.integers(0, (CROP // 2 - p) // 2 + 1, 2))
         turns, mirrored = int(rng.integers(0, 4)), bool(rng.integers(0, 2))
@@ -166,7 +166,7 @@ def prefetch(crops: Records, how: Sampler, *, first: int, last: int, depth: int 
     """Batches of steps first … last-1, made ahead in one thread while torch computes."""
     ready: queue.Queue[Batch | BaseException] = queue.Queue(depth)
     stop = threading.Event()
-    pools = Pools.of(crops) if how.native is not None else None
+    pools = Pools.of(crops, how.native)
 
     def put(item: Batch | BaseException) -> None:
         while not stop.is_set():

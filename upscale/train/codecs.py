@@ -6,9 +6,12 @@ import io
 import os
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import TypeVar
 
 import av
 import numpy as np
+
+T = TypeVar("T")
 
 #: Encoders beside libx264, and the options between which their quality is drawn (low, high).
 #: A value is written as a whole number; all of these ranges lie where the damage can be seen.
@@ -42,9 +45,13 @@ class Coding:
 
 def draw_x264(rng: np.random.Generator, low: float, high: float) -> Coding:
     """libx264 at a CRF between `low` and `high`, with a preset and key frame interval by lot."""
-    preset = rng.choice(list(PRESETS), p=list(PRESETS.values()))
-    interval = rng.choice(list(INTERVALS), p=list(INTERVALS.values()))
-    return Coding("libx264", {"crf": f"{rng.uniform(low, high):.1f}", "preset": str(preset)}, int(interval))
+    preset, interval = _drawn(rng, PRESETS), _drawn(rng, INTERVALS)
+    return Coding("libx264", {"crf": f"{rng.uniform(low, high):.1f}", "preset": preset}, interval)
+
+
+def _drawn(rng: np.random.Generator, shares: dict[T, float]) -> T:
+    """One of the keys, each as often as its share says."""
+    return list(shares)[rng.choice(len(shares), p=list(shares.values()))]
 
 
 def draw_other(rng: np.random.Generator) -> Coding:

@@ -162,15 +162,16 @@ def crops_of(sequence: Sequence, rng: np.random.Generator) -> list[Records]:
     moments = [int(n) for n in rng.choice(np.arange(2, len(frames)), count, replace=False)]
     clean = ("matlab", str(rng.choice(KERNELS)))
     coded = _coded(frames, rng)
+    most = PER_NATIVE_MOMENT if sequence.native else PER_MOMENT
     records = []
     for at in moments:
         pair = slice(at - 1, at + 1)
         versions = [[halve_frame(f, kernel) for f in frames[pair]] for kernel in clean]
         versions += [decoded[pair] for decoded in coded]
-        most = PER_NATIVE_MOMENT if sequence.native else PER_MOMENT
         for corner in _corners(frames[at], rng, most):
-            records.append(_record(frames[pair], versions, corner))
-            records[-1]["native"] = sequence.native
+            record = _record(frames[pair], versions, corner)
+            record["native"] = sequence.native
+            records.append(record)
     return records
 
 
