@@ -37,7 +37,7 @@ def layers_over_cells(network: IntegerNetwork) -> list[IntegerLayer]:
 
 
 def anchor_over_cells() -> IntegerLayer:
-    """Each sub-pixel's nearest pixel, as a 1×1 convolution: exact, and unlike Gather every delegate has it."""
+    """The nearest pixel of each sub-pixel, exact, as a 1×1 convolution, which all delegates have."""
     nearest = GeneratorConfig(unshuffle=CELL).anchor_channels
     kernel = np.zeros((SUB_PIXELS**2, CELL**2, 1, 1), np.int8)
     kernel[np.arange(len(nearest)), nearest] = 127
