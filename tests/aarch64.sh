@@ -20,10 +20,12 @@ cpu=cortex-a72
 torch=(torch==2.9.1 filelock fsspec jinja2 markupsafe mpmath networkx sympy)
 wheels=(av numpy onnxruntime click rich ai-edge-litert ai-edge-quantizer flatbuffers onnx safetensors
         pytest pytest-timeout)
-tests=(tests/test_{planes,frames,source,sink,pipeline,onnx_file,export_tflite,quantize,parity,backends}.py)
+tests=(tests/media/pixels/test_planes.py tests/media/input/test_source.py tests/media/output/test_sink.py
+       tests/frame/test_upscaler.py tests/job/test_single.py tests/export/test_{tflite,quantize,parity}.py
+       tests/backends/test_{onnx_file,backends}.py)
 # Whole frames through fp32 networks take minutes each here; parity has crops of them, and `compare` whole jobs.
-slow=(--deselect tests/test_backends.py::test_agrees_with_torch_on_every_pixel_of_a_real_frame
-      --deselect tests/test_quantize.py::test_close_to_float_on_a_real_frame)
+slow=(--deselect tests/backends/test_backends.py::test_agrees_with_torch_on_every_pixel_of_a_real_frame
+      --deselect tests/export/test_quantize.py::test_close_to_float_on_a_real_frame)
 
 refuse() {
     echo "tests/aarch64.sh: $1" >&2

@@ -9,9 +9,10 @@ from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
 
-from upscale.media.source import Source
-from upscale.planes import plane_view
+from upscale.media.input.source import Source
+from upscale.media.pixels.planes import plane_view
 
 
 def flat_frame(size: tuple[int, int], values: Sequence[int], pix_fmt: str = "yuv420p") -> av.VideoFrame:
@@ -150,3 +151,56 @@ def damage(path: Path) -> list[str]:
         for _ in source:
             pass
         return source.stats.damage()
+
+
+def write_cover_first(path: Path) -> Path:
+    """Sound and cover art, and a video behind them."""
+    encoder = av.CodecContext.create("mjpeg", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = 320, 320, "yuvj420p"
+    encoder.time_base = Fraction(1, 25)
+    picture = bytes(encoder.encode(av.VideoFrame(320, 320, "yuvj420p"))[0])
+    with av.open(str(path), "w") as container:
+        cover = container.add_stream("mjpeg")
+        cover.width, cover.height, cover.pix_fmt = 320, 320, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        video = container.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for n in range(5):
+            frame = flat_frame((64, 48), (50, 128, 128))
+            frame.pts, frame.time_base = n, Fraction(1, 25)
+            packets = video.encode(frame)
+            if n == 0:
+                container.start_encoding()
+                packet = av.Packet(picture)
+                packet.stream, packet.pts, packet.dts, packet.time_base = cover, 0, 0, Fraction(1, 25)
+                container.mux(packet)
+            container.mux(packets)
+        container.mux(video.encode(None))
+    return path
+
+
+#: The time base of Matroska.
+MS = Fraction(1, 1000)
+
+
+def moving(n: int) -> av.VideoFrame:
+    """A bar that moves between the two fields of each frame, on noise."""
+    frame = noise_frame((96, 64), seed=1)
+    for field in (0, 1):
+        left = (8 * n + 4 * field) % 80
+        plane_view(frame, 0)[field::2, left : left + 16] = 200
+    return frame
+
+
+def write_interlaced(path: Path, frames: int) -> Path:
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"qp": "0", "g": "12", "x264-params": "tff=1"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.time_base = MS
+        stream.codec_context.flags |= int(av.codec.context.Flags.interlaced_dct)
+        for n in range(frames):
+            frame = moving(n)
+            frame.pts, frame.time_base = 40 * n, MS
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path

@@ -8,9 +8,9 @@ import av
 import numpy as np
 from safetensors.numpy import save_file
 
+from upscale.export.onnx import export_onnx
+from upscale.export.tflite import export_tflite
 from upscale.model.config import GeneratorConfig
-from upscale.model.export_onnx import export_onnx
-from upscale.model.export_tflite import export_tflite
 from upscale.model.weights import ModelFiles
 
 HALF = GeneratorConfig(unshuffle=2, channels=32, body=3)
@@ -54,3 +54,15 @@ def real_luma(clip: Path, number: int = 20) -> np.ndarray:
                 rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
                 return rows.copy()[: frame.height, : frame.width]
     raise AssertionError(f"{clip} has no frame {number}")
+
+
+def torch_output(config: GeneratorConfig, pictures: np.ndarray) -> np.ndarray:
+    """(N, 1, H, W) → (N, 1, 2H, 2W) by the torch module with `random_weights`."""
+    import torch
+
+    from upscale.model.generator import Generator
+
+    network = Generator(config)
+    network.load_state_dict({k: torch.from_numpy(v) for k, v in random_weights(config).items()})
+    with torch.inference_mode():
+        return network(torch.from_numpy(pictures)).numpy()

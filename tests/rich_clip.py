@@ -10,10 +10,11 @@ import av
 import numpy as np
 from av.stream import Disposition
 
-from upscale.media.plan import Plan, make_plan
-from upscale.media.sink import OutputReport, Sink
-from upscale.media.source import Source
-from upscale.media.subtitles import ASS_HEADER
+from upscale.media.input.hdr import HdrMetadata
+from upscale.media.input.source import Source
+from upscale.media.output.plan import Plan, make_plan
+from upscale.media.output.sink import OutputReport, Sink
+from upscale.media.output.subtitles import ASS_HEADER
 from upscale.options import Options
 
 SIZE = (64, 48)
@@ -169,3 +170,30 @@ def packet_sizes(path: Path | str, kind: str) -> list[list[tuple[Fraction, int]]
                 time = (packet.pts or 0) * Fraction(packet.time_base)
                 found[packet.stream.index].append((time, packet.size))
     return list(found.values())
+
+
+HDR = HdrMetadata(
+    red=(Fraction(34000, 50000), Fraction(16000, 50000)),
+    green=(Fraction(13250, 50000), Fraction(34500, 50000)),
+    blue=(Fraction(7500, 50000), Fraction(3000, 50000)),
+    white=(Fraction(15635, 50000), Fraction(16450, 50000)),
+    min_luminance=Fraction(1, 10000),
+    max_luminance=Fraction(1000),
+    max_cll=1000,
+    max_fall=400,
+)
+
+
+def write_hdr(path: Path) -> Path:
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx265", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p10le"
+        stream.options = {"x265-params": f"log-level=none:{HDR.x265_params()}", "preset": "ultrafast"}
+        context = stream.codec_context
+        context.color_primaries, context.color_trc, context.colorspace, context.color_range = 9, 16, 9, 1
+        for n in range(5):
+            frame = picture(n, (64, 64), "yuv420p10le")
+            frame.pts, frame.time_base = n, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path

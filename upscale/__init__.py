@@ -28,11 +28,11 @@ if TYPE_CHECKING:
         UsageError,
     )
     from upscale.events import BatchResult, Event, Result
+    from upscale.job.single import upscale_file
     from upscale.jobs.batch import upscale_directory
-    from upscale.media.probe import MediaInfo, VideoInfo, probe
+    from upscale.media.input.probe import MediaInfo, VideoInfo, probe
     from upscale.model.weights import ModelFiles, find_model
     from upscale.options import Options
-    from upscale.pipeline import upscale_file
 
 #: Public name → the module that defines it.
 _HOMES = {
@@ -42,7 +42,7 @@ _HOMES = {
     "Interrupted": "upscale.errors",
     "LargeEnough": "upscale.errors",
     "MediaError": "upscale.errors",
-    "MediaInfo": "upscale.media.probe",
+    "MediaInfo": "upscale.media.input.probe",
     "ModelError": "upscale.errors",
     "ModelFiles": "upscale.model.weights",
     "NoVideo": "upscale.errors",
@@ -52,12 +52,12 @@ _HOMES = {
     "TrainError": "upscale.errors",
     "UpscaleError": "upscale.errors",
     "UsageError": "upscale.errors",
-    "VideoInfo": "upscale.media.probe",
+    "VideoInfo": "upscale.media.input.probe",
     "available": "upscale.backends",
     "find_model": "upscale.model.weights",
-    "probe": "upscale.media.probe",
+    "probe": "upscale.media.input.probe",
     "upscale_directory": "upscale.jobs.batch",
-    "upscale_file": "upscale.pipeline",
+    "upscale_file": "upscale.job.single",
 }
 
 __all__ = [

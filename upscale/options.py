@@ -26,9 +26,9 @@ class Options:
         scale: factor on both sides, > 1.
         width, height: exact size in stored pixels, even where the pixel format needs it.
         codec: encoder name as FFmpeg knows it; None lets the output container decide
-            (`upscale.media.encoders.default_codec`).
-        crf: constant quality; None is the encoder's own entry in `upscale.media.encoders`.
-        preset: encoder preset; None is the encoder's own entry in `upscale.media.encoders`.
+            (`upscale.media.output.encoders.default_codec`).
+        crf: constant quality; None is the encoder's own entry in `upscale.media.output.encoders`.
+        preset: encoder preset; None is the encoder's own entry in `upscale.media.output.encoders`.
         pix_fmt: output pixel format; None keeps the source's, or the encoder's nearest.
         encoder_options: further private options of the encoder, handed on unchanged.
         start, stop: part of the input to keep, in seconds from its beginning; None is open.
@@ -49,13 +49,13 @@ class Options:
         realtime: drop frames before the network where the machine cannot keep up, so that the result is
             never late; files are read at the pace of their own clock. None does it for inputs that do not
             wait (cameras, RTSP, RTP, UDP).
-        input_options: URLs and devices: see `upscale.media.address.INPUT_OPTIONS`.
+        input_options: URLs and devices: see `upscale.media.input.address.INPUT_OPTIONS`.
         overwrite: True replaces an existing output, False refuses. Never asked interactively.
         skip_existing: directories: leave out inputs whose output is there already.
         recursive: directories: go into subfolders.
         resume: write long jobs in segments beside the output, so that a run that was stopped can go on
             (`upscale.jobs`); False writes the file in one go.
-        cluster: address of a Dask scheduler whose workers do the work (`upscale.jobs.cluster`), or
+        cluster: address of a Dask scheduler whose workers do the work (`upscale.jobs.cluster.client`), or
             "local" to start one here; None works in this process. It goes before `jobs`.
         jobs: directories: files at once, each in a process of its own; no more than there are cores.
         container: FFmpeg name of the output format; None takes it from the file name.

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from upscale import backends
 from upscale.backends import trial
-from upscale.backends.threads import cores
 from upscale.backends.trial import Outcome
 from upscale.backends.variants import Variant, candidates, parse
 from upscale.errors import BackendError
+from upscale.system.cores import cores
 
 if TYPE_CHECKING:
     from upscale.model.weights import ModelFiles

@@ -13,10 +13,10 @@ from upscale.backends.luma import Codes, Floats, crop_codes, fill_codes, fill_fl
 from upscale.backends.onnx_blend import blend_onnx
 from upscale.backends.onnx_devices import provider
 from upscale.backends.onnx_file import read_onnx
-from upscale.backends.threads import plan_threads
 from upscale.errors import BackendError, ModelError
 from upscale.model.blend import blended
 from upscale.model.weights import SUFFIXES
+from upscale.system.cores import plan_threads
 
 if TYPE_CHECKING:
     import onnxruntime

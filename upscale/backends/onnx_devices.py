@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from upscale.errors import BackendError
 
 if TYPE_CHECKING:
-    from upscale.backends.threads import ThreadPlan
+    from upscale.system.cores import ThreadPlan
 
 #: Values of `device`, and onnxruntime's name for each. The CPU also takes what a device cannot.
 PROVIDERS = {

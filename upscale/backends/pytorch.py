@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from upscale.backends.base import Closing, Luma
 from upscale.backends.luma import Floats, to_codes, to_network
-from upscale.backends.threads import plan_threads
 from upscale.errors import BackendError, UpscaleError
+from upscale.system.cores import plan_threads
 
 if TYPE_CHECKING:
     import torch

@@ -14,11 +14,11 @@ import numpy as np
 from upscale.backends.base import Closing, Luma
 from upscale.backends.luma import crop_codes, fill_codes, fill_floats, padded_size, to_codes
 from upscale.backends.tflite_blend import blend_tflite
-from upscale.backends.threads import plan_threads
 from upscale.backends.vet import vet_tflite
 from upscale.errors import BackendError, ModelError
 from upscale.model.blend import blended
 from upscale.model.weights import SUFFIXES
+from upscale.system.cores import plan_threads
 
 if TYPE_CHECKING:
     from upscale.model.weights import ModelFiles

@@ -22,11 +22,11 @@ import numpy as np
 
 from upscale import backends
 from upscale.backends.probe import RULES, probe
-from upscale.backends.threads import plan_threads
 from upscale.backends.variants import FILES, Variant, parse
 from upscale.errors import UpscaleError
 from upscale.model.config import GeneratorConfig
 from upscale.model.weights import KINDS, ModelFiles
+from upscale.system.cores import plan_threads
 
 if TYPE_CHECKING:
     from upscale.backends.base import Backend, Luma

@@ -69,7 +69,7 @@ def describe() -> dict[str, Any]:
     import av
 
     from upscale import __version__
-    from upscale.backends.threads import cores
+    from upscale.system.cores import cores
 
     return {
         "processor": _processor(),

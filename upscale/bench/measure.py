@@ -127,7 +127,7 @@ def _rows(config: BenchConfig, folder: Path) -> Iterator[Row]:
 
 def _combinations(config: BenchConfig) -> Iterator[tuple[str, str | None, int]]:
     from upscale.backends import available
-    from upscale.backends.threads import cores
+    from upscale.system.cores import cores
 
     backends = config.backends or tuple(name for name, missing in available().items() if missing is None)
     models: tuple[str | None, ...] = config.models or (None,)

@@ -12,10 +12,10 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from upscale.backends.threads import cores
 from upscale.bench import content, machine
 from upscale.errors import BackendError
 from upscale.model.weights import bundled, find_model
+from upscale.system.cores import cores
 
 if TYPE_CHECKING:
     import av
@@ -67,7 +67,7 @@ class PeerRow:
         cpu_seconds: of the process per frame, median.
         times_ours: wall-clock time over that of the first network, which is ours: the median of the rounds'
             ratios.
-        psnr, ssim, lpips: against the original, see `upscale.compare.measures.Score`; None if not measured.
+        psnr, ssim, lpips: against the original, see `upscale.metrics.meter.Score`; None if not measured.
     """
 
     name: str
@@ -102,7 +102,7 @@ def compare_peers(
     """Time every network in turn, round after round; then measure how near they come to the clip.
 
     Args:
-        measures: of `upscale.compare.measures.MEASURES`, taken where there is a clip.
+        measures: of `upscale.metrics.meter.MEASURES`, taken where there is a clip.
         on_turn: told what runs now.
 
     Returns:
@@ -133,16 +133,16 @@ def _pictures(config: PeerConfig) -> list[av.VideoFrame]:
     """Small frames, yuv420p: the clip's, or of the bench's own content."""
     if config.clip is None:
         return list(content.pictures(*config.size, _PICTURES))
-    from upscale.score import low_frames
+    from upscale.metrics.clips import low_frames
 
     frames = low_frames(config.clip, crf=CRF, frames=config.frames)
     return frames[:: max(1, len(frames) // _PICTURES)][:_PICTURES]
 
 
 def _contenders(config: PeerConfig, pictures: list[av.VideoFrame], stack: ExitStack) -> list[_Contender]:
-    from upscale.compare.methods import load_peers
-    from upscale.planes import plane_view
-    from upscale.score import lanczos
+    from upscale.media.pixels.planes import plane_view
+    from upscale.metrics.clips import lanczos
+    from upscale.metrics.methods import load_peers
 
     lumas = [plane_view(frame, 0) for frame in pictures]
     peers = load_peers(config.folder, threads=1)
@@ -215,8 +215,8 @@ def _scored(
     measures: Sequence[str],
     on_turn: Callable[[str], None],
 ) -> list[PeerRow]:
-    from upscale.compare.measures import Meter
-    from upscale.score import score_clip_at
+    from upscale.metrics.clips import score_clip_at
+    from upscale.metrics.meter import Meter
 
     upscalers = {f"{c.name} ({c.runtime})": c.upscale for c in contenders}
     scores = score_clip_at(

@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from upscale.events import Event, Progress, Result, Start
+from upscale.job.single import upscale_file
 from upscale.options import Options
-from upscale.pipeline import upscale_file
 
 #: Seconds of wall-clock time that are not counted, and that are.
 _WARM_UP, _COUNTED = 1.0, 6.0

@@ -24,7 +24,7 @@ _HELD = 60
 
 def decode_fps(clip: str, runs: int) -> float:
     """Median frames per second of reading and decoding `clip`."""
-    from upscale.media.source import Source
+    from upscale.media.input.source import Source
 
     def once() -> float:
         begun = time.perf_counter()
@@ -37,10 +37,10 @@ def decode_fps(clip: str, runs: int) -> float:
 
 def encode_fps(clip: str, size: tuple[int, int], runs: int) -> float:
     """Median frames per second of the default encoder and muxer on frames that are ready."""
-    from upscale.frames import FrameUpscaler
-    from upscale.media.plan import make_plan
-    from upscale.media.sink import Sink
-    from upscale.media.source import Source
+    from upscale.frame.upscaler import FrameUpscaler
+    from upscale.media.input.source import Source
+    from upscale.media.output.plan import make_plan
+    from upscale.media.output.sink import Sink
     from upscale.options import Options
 
     upscaler = FrameUpscaler(None, size)
@@ -72,10 +72,10 @@ def network_fps(
     """Frames per second with all threads busy, milliseconds for one frame on its own (both medians), and the
     precision that was chosen."""
     from upscale.backends import choose, load
-    from upscale.backends.threads import plan_threads
-    from upscale.media.source import Source
+    from upscale.media.input.source import Source
+    from upscale.media.pixels.planes import plane_view
     from upscale.model.weights import find_model
-    from upscale.planes import plane_view
+    from upscale.system.cores import plan_threads
 
     with Source(clip) as source:
         frame = next(item for item in source if isinstance(item, VideoFrame))

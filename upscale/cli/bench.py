@@ -10,8 +10,8 @@ import click
 
 from upscale.cli.run import encoding_options, make_options, network_options, size_options
 from upscale.cli.text import bytes_text, say, table
+from upscale.cli.timecode import format_time
 from upscale.errors import UsageError
-from upscale.timecode import format_time
 
 if TYPE_CHECKING:
     from upscale.bench.measure import Row

@@ -100,7 +100,7 @@ def _print(report: Report) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from upscale.compare.measures import COLUMNS
+    from upscale.metrics.meter import COLUMNS
 
     if sys.stderr is not None and sys.stderr.isatty():
         click.echo("\r\033[K", err=True, nl=False)

@@ -17,7 +17,7 @@ def doctor(as_json: bool) -> int:
 
     Exit code 0 if all is well, 1 if there are problems.
     """
-    from upscale.doctor import diagnose
+    from upscale.cli.diagnosis import diagnose
 
     found = diagnose()
     if as_json:

@@ -12,13 +12,13 @@ import click
 
 from upscale.cli.text import bytes_text, clean, table
 from upscale.errors import UpscaleError, UsageError
-from upscale.media.address import is_live
+from upscale.job.parallel import interruptible
+from upscale.media.input.address import is_live
 from upscale.options import Options
-from upscale.ordered import interruptible
 
 if TYPE_CHECKING:
-    from upscale.media.plan import Plan
-    from upscale.media.probe import MediaInfo
+    from upscale.media.input.probe import MediaInfo
+    from upscale.media.output.plan import Plan
     from upscale.model.config import GeneratorConfig
     from upscale.model.weights import ModelFiles
 
@@ -126,7 +126,7 @@ def _file_lines(model: ModelFiles, files: dict[str, str]) -> list[str]:
 
 
 def _video(name: str, output: str | None) -> tuple[dict[str, Any], str]:
-    from upscale.media.probe import probe
+    from upscale.media.input.probe import probe
 
     def both() -> tuple[MediaInfo, tuple[Plan | None, str | None, str]]:
         return probe(name), _plan(name, output)
@@ -142,10 +142,10 @@ def _video(name: str, output: str | None) -> tuple[dict[str, Any], str]:
 
 def _plan(name: str, output: str | None) -> tuple[Plan | None, str | None, str]:
     """The plan of the default job, or why there is none."""
-    from upscale.media.plan import make_plan
-    from upscale.media.source import Source
-    from upscale.naming import resolve_output
-    from upscale.sizing import target_size
+    from upscale.job.naming import resolve_output
+    from upscale.job.sizing import target_size
+    from upscale.media.input.source import Source
+    from upscale.media.output.plan import make_plan
 
     options = Options()
     if is_live(name) and output is None:

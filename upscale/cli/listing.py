@@ -76,7 +76,7 @@ def _installed(package: str) -> bool:
 
 
 def _encoders() -> list[str]:
-    from upscale.media.encoders import COMMON, available_encoders
+    from upscale.media.output.encoders import COMMON, available_encoders
 
     others = available_encoders()
     named = [name for name in COMMON if name in others]

@@ -14,9 +14,9 @@ from typing import NoReturn
 
 import click
 
-from upscale import stopping
 from upscale.cli.text import say
 from upscale.errors import Interrupted, UpscaleError
+from upscale.job import stopping
 
 #: Words that are commands when they come first. A file of such a name is reached as ``./train``.
 COMMANDS = {

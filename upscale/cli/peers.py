@@ -45,7 +45,7 @@ def peers_report(
 
 def _measures() -> list[str]:
     """PSNR, SSIM and, with a remark where its weights are missing, LPIPS."""
-    from upscale.compare.measures import available_measures
+    from upscale.metrics.meter import available_measures
 
     usable, missing = available_measures()
     if "lpips" not in usable:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from upscale.cli.text import bytes_text, clean, say, table
+from upscale.cli.timecode import format_time
 from upscale.events import (
     BatchResult,
     BatchStart,
@@ -24,7 +25,6 @@ from upscale.events import (
     Start,
     Warned,
 )
-from upscale.timecode import format_time
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

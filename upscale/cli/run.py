@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from upscale.cli.text import say
+from upscale.cli.timecode import parse_time
 from upscale.errors import UpscaleError, UsageError
-from upscale.media.address import is_live
+from upscale.media.input.address import is_live
 from upscale.options import RESAMPLERS, TARGETS, Options
-from upscale.timecode import parse_time
 
 if TYPE_CHECKING:
     from upscale.events import OnEvent
@@ -246,7 +246,7 @@ def _exists(input: str, output: str | None, options: Options) -> bool:
     """Whether a single file's output is there; says so."""
     if input == "-" or is_live(input) or os.path.isdir(input):
         return False
-    from upscale.naming import resolve_output
+    from upscale.job.naming import resolve_output
 
     path, _ = resolve_output(input, output, options)
     if path == "-" or not os.path.exists(path):
@@ -281,7 +281,7 @@ def start(
 def _one(input: str, output: str | None, options: Options, show: OnEvent, as_json: bool) -> int:
     """Upscale one file; for those who read JSON a failure is an event too."""
     from upscale.events import Failed
-    from upscale.pipeline import upscale_file
+    from upscale.job.single import upscale_file
 
     try:
         return 3 if upscale_file(input, output, options, show).damaged else 0

@@ -14,8 +14,8 @@ import click
 from upscale.cli.text import say, table
 
 if TYPE_CHECKING:
-    from upscale.compare.measures import Score
-    from upscale.score import Upscaler
+    from upscale.metrics.clips import Upscaler
+    from upscale.metrics.meter import Score
 
 #: By title of the table, by name of the upscaler.
 Results = dict[str, dict[str, list["Score"]]]
@@ -66,8 +66,8 @@ def score(
     swscale's bicubic, compressed with libx264 at --crf, and upscaled; LPIPS (AlexNet) is of whole frames
     in colour, flicker is 1 where the result is as steady as the original. The last line is JSON.
     """
-    from upscale.compare.measures import EVERY, Meter
-    from upscale.score import score_clips, score_set
+    from upscale.metrics.clips import score_clips, score_set
+    from upscale.metrics.meter import EVERY, Meter
 
     results: Results = {}
     with ExitStack() as stack:
@@ -93,9 +93,9 @@ def _upscalers(
     models: tuple[str, ...], peers: Path | None, backend: str, precision: str | None, stack: ExitStack
 ) -> dict[str, Upscaler]:
     from upscale import backends
-    from upscale.compare.methods import load_peers
+    from upscale.metrics.clips import bicubic, lanczos
+    from upscale.metrics.methods import load_peers
     from upscale.model.weights import find_model
-    from upscale.score import bicubic, lanczos
 
     upscalers: dict[str, Upscaler] = {"lanczos": lanczos}
     for name in models or (None,):
@@ -111,7 +111,7 @@ def _upscalers(
 
 def _usable_measures() -> list[str]:
     """All but VMAF, which is slow; without LPIPS and with a remark where its weights are missing."""
-    from upscale.compare.measures import available_measures
+    from upscale.metrics.meter import available_measures
 
     usable, missing = available_measures()
     if "lpips" not in usable:
@@ -127,14 +127,14 @@ def _progress(quiet: bool) -> Any:
 
 
 def _means(by_name: dict[str, list[Score]]) -> dict[str, dict[str, float | None]]:
-    from upscale.compare.measures import mean_score
+    from upscale.metrics.meter import mean_score
 
     return {name: _numbers(mean_score(name, scores)) for name, scores in by_name.items()}
 
 
 def _numbers(score: Score) -> dict[str, float | None]:
     """The measured figures, rounded; JSON has no infinity, so that of equal pictures is null."""
-    from upscale.compare.measures import COLUMNS
+    from upscale.metrics.meter import COLUMNS
 
     given = {field: getattr(score, field) for field, _, _ in COLUMNS if getattr(score, field) is not None}
     digits = {field: decimals + 1 for field, _, decimals in COLUMNS}
@@ -143,7 +143,7 @@ def _numbers(score: Score) -> dict[str, float | None]:
 
 def _print(title: str, by_name: dict[str, list[Score]]) -> None:
     """One table of means, a row for each method, and one of each measure by clip."""
-    from upscale.compare.measures import COLUMNS, mean_score
+    from upscale.metrics.meter import COLUMNS, mean_score
 
     means = [mean_score(name, scores) for name, scores in by_name.items()]
     used = [c for c in COLUMNS if any(getattr(m, c[0]) is not None for m in means)]

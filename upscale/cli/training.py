@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from upscale.cli.text import clean, say
-from upscale.timecode import format_time
+from upscale.cli.timecode import format_time
 
 if TYPE_CHECKING:
     from upscale.train.loop import Hooks, Progress

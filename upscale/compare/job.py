@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from upscale.compare.crops import Crop, check_crop, choose_crops
-from upscale.compare.measures import COLUMNS, Meter, Score, Truth, available_measures, mean_score
-from upscale.compare.methods import Method, Peer, Picture, load_peers, picture_of
 from upscale.compare.moments import (
     Moment,
     check_reference,
@@ -26,15 +24,17 @@ from upscale.compare.png import save_png
 from upscale.compare.sheet import TILE, Row, make_sheet
 from upscale.compare.video import video_format, write_video
 from upscale.errors import ModelError, UsageError
-from upscale.media.safefile import check_output
+from upscale.metrics.meter import COLUMNS, Meter, Score, Truth, available_measures, mean_score
+from upscale.metrics.methods import Method, Peer, Picture, load_peers, picture_of
 from upscale.options import RESAMPLERS, Options
+from upscale.system.safe_file import check_output
 
 if TYPE_CHECKING:
     import av
 
-    from upscale.media.probe import VideoInfo
+    from upscale.media.input.probe import VideoInfo
+    from upscale.media.pixels.rgb import RGB
     from upscale.model.weights import ModelFiles
-    from upscale.rgb import RGB
 
 #: Title of the original's column.
 ORIGINAL = "original"
@@ -173,7 +173,7 @@ def _check_outputs(request: Request, sheet: str) -> None:
 
 def _size(request: Request, info: VideoInfo) -> tuple[int, int]:
     """The reference's size, or that of the named target."""
-    from upscale.sizing import target_size
+    from upscale.job.sizing import target_size
 
     if request.reference is None:
         return target_size(info, Options(target=request.target))
@@ -188,7 +188,7 @@ def _size(request: Request, info: VideoInfo) -> tuple[int, int]:
 def _methods(request: Request, info: VideoInfo, size: tuple[int, int], stack: ExitStack) -> dict[str, Method]:
     """Bicubic, lanczos, the models and the peers, by name."""
     from upscale import backends
-    from upscale.frames import FrameUpscaler
+    from upscale.frame.upscaler import FrameUpscaler
     from upscale.model.weights import bundled, find_model
 
     methods = {name: _method(FrameUpscaler(None, size, name)) for name in reversed(RESAMPLERS)}

@@ -10,12 +10,12 @@ from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
 from upscale.errors import MediaError, UsageError
-from upscale.planes import bit_depth
+from upscale.media.pixels.planes import bit_depth
 
 if TYPE_CHECKING:
     import av
 
-    from upscale.media.probe import VideoInfo
+    from upscale.media.input.probe import VideoInfo
 
 #: Seconds that the original is read before a moment: its clock may be rounded another way.
 _MARGIN = 0.1
@@ -47,9 +47,9 @@ def video_info(path: str) -> tuple[VideoInfo, float | None]:
     """The video stream, and the length in seconds if it is known.
 
     Raises:
-        MediaError, UsageError: as `upscale.media.source.Source`.
+        MediaError, UsageError: as `upscale.media.input.source.Source`.
     """
-    from upscale.media.source import Source
+    from upscale.media.input.source import Source
 
     with Source(path, audio=False, subtitles=False) as source:
         return source.info_video, source.clip_duration
@@ -114,11 +114,11 @@ def read_frames(
     """(seconds from the beginning, 8-bit frame) from `start` on.
 
     Raises:
-        MediaError, UsageError: as `upscale.media.source.Source`.
+        MediaError, UsageError: as `upscale.media.input.source.Source`.
     """
     import av
 
-    from upscale.media.source import Source
+    from upscale.media.input.source import Source
 
     stop = None if length is None else round(start + length, 6)
     with Source(path, start=start, stop=stop, audio=False, subtitles=False) as source:

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from upscale.media.safefile import SafeFile, write_error
+from upscale.system.safe_file import SafeFile, write_error
 
 
 def encode_png(rgb: npt.NDArray[np.uint8]) -> bytes:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from upscale.compare.crops import Crop
 from upscale.compare.lettering import CELL_HEIGHT, draw_text, fit
-from upscale.rgb import RGB
+from upscale.media.pixels.rgb import RGB
 
 #: Width of a tile that crops are enlarged to, in whole steps; wider crops stay as they are.
 TILE = 320

@@ -12,8 +12,8 @@ from upscale.compare.crops import Crop
 from upscale.compare.lettering import CELL_HEIGHT, draw_text, fit
 from upscale.compare.sheet import enlarge
 from upscale.errors import UsageError
-from upscale.media.safefile import SafeFile, write_error
-from upscale.rgb import RGB
+from upscale.media.pixels.rgb import RGB
+from upscale.system.safe_file import SafeFile, write_error
 
 if TYPE_CHECKING:
     from av.container import OutputContainer

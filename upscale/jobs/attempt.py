@@ -21,7 +21,7 @@ class Task:
 
 def attempt(task: Task, options: Options, on_event: OnEvent) -> Outcome:
     """`upscale.upscale_file`, with every error as an outcome. Interruptions are handed on."""
-    from upscale.pipeline import upscale_file
+    from upscale.job.single import upscale_file
 
     try:
         return upscale_file(task.input, task.output, options, on_event)

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from upscale import naming
-from upscale.backends.threads import cores
 from upscale.errors import OutputError, UsageError
 from upscale.events import BatchResult, BatchStart, Failed, OnEvent, Result, Skipped, Warned, ignore
+from upscale.job import naming
+from upscale.job.single import find_model, with_fixed_backend
 from upscale.jobs.attempt import Outcome, Task, attempt, outcome_of
-from upscale.jobs.workfolder import is_work_folder
-from upscale.media.address import as_file
+from upscale.jobs.resume.work_folder import is_work_folder
+from upscale.media.input.address import as_file
 from upscale.options import Options
-from upscale.pipeline import find_model, with_fixed_backend
+from upscale.system.cores import cores
 
 
 def upscale_directory(
@@ -25,7 +25,7 @@ def upscale_directory(
 ) -> BatchResult:
     """Upscale every video of a directory, `options.jobs` at a time.
 
-    Which files are looked at is decided by their extension (`upscale.naming.VIDEO_EXTENSIONS`).
+    Which files are looked at is decided by their extension (`upscale.job.naming.VIDEO_EXTENSIONS`).
     Outputs get their input's own name; those that are there already are skipped unless
     `options.overwrite` is set or `options.skip_existing` is not. With `options.recursive`,
     subfolders are mirrored. Symbolic links to directories are not followed. What is no regular file
@@ -139,7 +139,7 @@ def _usable_jobs(options: Options, files: int) -> int:
 def _run(tasks: Iterator[Task], jobs: int, options: Options, on_event: OnEvent) -> Iterator[Outcome]:
     """Work on the tasks, which are taken one by one; yields what became of each, as they end."""
     if options.cluster is not None:
-        from upscale.jobs.cluster import run_cluster
+        from upscale.jobs.cluster.client import run_cluster
 
         answers = run_cluster(tasks, options, on_event)
         return (outcome_of(a, t.input) if isinstance(a, Exception) else a for t, a in answers)

@@ -19,12 +19,12 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
 
-from upscale import stopping
-from upscale.backends.threads import cores
 from upscale.errors import Interrupted
 from upscale.events import Event, Failed, OnEvent
+from upscale.job import stopping
 from upscale.jobs.attempt import Outcome, Task, attempt
 from upscale.options import Options
+from upscale.system.cores import cores
 
 #: Seconds that a process whose parent is gone has to remove what is unfinished.
 _ORPHAN_GRACE = 2.0

@@ -62,7 +62,7 @@ def layer_costs(config: GeneratorConfig, height: int, width: int, precision: str
     Each operator is taken to read its inputs from memory and to write its output there, which is
     so where a frame is larger than the caches: no runtime here runs two convolutions at once. ReLU is
     part of its convolution. int8 networks take and give code values. That the integer files of
-    full-resolution networks make their last layer over cells (`upscale.model.cells`) is left out.
+    full-resolution networks make their last layer over cells (`upscale.export.cells`) is left out.
 
     Args:
         height, width: multiples of the generator's `multiple`.

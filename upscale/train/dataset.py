@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from upscale.errors import TrainError, UpscaleError
-from upscale.planes import plane_view
+from upscale.media.pixels.planes import plane_view
 from upscale.train.codecs import draw_other, draw_x264, through
 from upscale.train.degrade import KERNELS, halve_frame
 from upscale.train.held_out import HeldOutClips

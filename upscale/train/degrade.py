@@ -6,7 +6,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from upscale.planes import plane_view, write_plane
+from upscale.media.pixels.planes import plane_view, write_plane
 
 Plane = npt.NDArray[np.uint8]
 

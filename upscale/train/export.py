@@ -12,13 +12,13 @@ import numpy as np
 from safetensors.torch import save_file
 
 from upscale.errors import TrainError
-from upscale.model.export_onnx import export_onnx
-from upscale.model.export_onnx_int8 import export_onnx_int8
-from upscale.model.export_tflite import export_tflite
-from upscale.model.export_tflite_int8 import export_tflite_int8
+from upscale.export.onnx import export_onnx
+from upscale.export.onnx_int8 import export_onnx_int8
+from upscale.export.parity import Parity, check_exports
+from upscale.export.quantize import quantize
+from upscale.export.tflite import export_tflite
+from upscale.export.tflite_int8 import export_tflite_int8
 from upscale.model.generator import Generator
-from upscale.model.parity import Parity, check_exports
-from upscale.model.quantize import quantize
 from upscale.model.weights import SUFFIXES, ModelFiles, file_hash
 from upscale.train import checkpoint, dataset
 from upscale.train.loop import load_network

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from upscale.media.safefile import SafeFile, write_error
+from upscale.system.safe_file import SafeFile, write_error
 
 
 def write_whole(path: Path, data: bytes | str) -> None:

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from upscale.planes import plane_view
+from upscale.media.pixels.planes import plane_view
 from upscale.train.codecs import Coding, through
 from upscale.train.degrade import halve_frame
 from upscale.train.material import Sequence

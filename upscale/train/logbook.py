@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from upscale.compare.png import encode_png
 from upscale.errors import TrainError
-from upscale.media.safefile import write_error
+from upscale.system.safe_file import write_error
 from upscale.train.files import write_whole
 
 if TYPE_CHECKING:

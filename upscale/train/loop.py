@@ -170,7 +170,7 @@ def check(config: TrainConfig, has_teacher: bool = False) -> None:
             raise TrainError("the loss 'distill' needs a teacher: --teacher CHECKPOINT")
     if any(stage.losses.get("perceptual") for stage in config.stages):
         # Missing weights are said now, not when hours of earlier stages are done.
-        from upscale.lpips import find_weights
+        from upscale.metrics.lpips import find_weights
 
         try:
             find_weights()

@@ -9,9 +9,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from upscale.media.address import as_file
-from upscale.media.container import open_input
-from upscale.planes import plane_view, write_plane
+from upscale.media.input.address import as_file
+from upscale.media.input.open import open_input
+from upscale.media.pixels.planes import plane_view, write_plane
 from upscale.train.codecs import draw_x264, through
 
 STILLS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}

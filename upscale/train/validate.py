@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from upscale.errors import ModelError
-from upscale.quality import flicker, psnr, ssim
-from upscale.score import lanczos
+from upscale.metrics.clips import lanczos
+from upscale.metrics.quality import flicker, psnr, ssim
 from upscale.train.held_out import CRFS, Clip, HeldOutClips
 
 if TYPE_CHECKING:
-    from upscale.lpips import Lpips
+    from upscale.metrics.lpips import Lpips
 
 #: PSNR below lanczos that a perceptual stage may give away before a checkpoint counts as worse.
 ALLOWED_LOSS = 0.15
@@ -35,7 +35,7 @@ class Scores:
     Attributes:
         psnr, ssim: of luma, all kept frames; dB and -1…1.
         lpips: AlexNet distance of the last frame in colour; None without its weights.
-        flicker: 1 is as the original (`upscale.quality.flicker`); None where nothing stands still.
+        flicker: 1 is as the original (`upscale.metrics.quality.flicker`); None where nothing stands still.
         lanczos: {"psnr", "lpips" …} of swscale's lanczos on the same frames.
     """
 
@@ -105,7 +105,7 @@ class Validator:
     def _features(self, luma: Planes, chroma: Planes) -> list[Tensor]:
         if self.lpips is None:
             return []
-        from upscale.lpips import yuv_to_rgb
+        from upscale.metrics.lpips import yuv_to_rgb
 
         y, c = (torch.from_numpy(p.copy())[None].to(self.device).float().div_(255) for p in (luma, chroma))
         return self.lpips.features(yuv_to_rgb(y[None], c).clamp(0, 1))
@@ -122,7 +122,7 @@ def run_network(network: nn.Module, low: Planes, device: torch.device) -> Planes
 
 
 def _find_lpips(device: torch.device) -> Lpips | None:
-    from upscale.lpips import Lpips
+    from upscale.metrics.lpips import Lpips
 
     try:
         return Lpips().to(device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from upscale.lpips import Lpips, yuv_to_rgb
+from upscale.metrics.lpips import Lpips, yuv_to_rgb
 
 
 class Perceptual(nn.Module):

@@ -1,0 +1,279 @@
+"""Computes only what changed since a frame before: the rest of that one's output is copied.
+
+Not only since the last one: a still picture that was compressed with B-frames comes and goes in a few states,
+which differ in the last bit here and there, as often as it is refined; a cursor blinks between two.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from itertools import takewhile
+
+import numpy as np
+
+from upscale.backends.base import Backend, Luma
+from upscale.frame.changed_blocks import WORTHWHILE, Box, Changed, Crop, changed_blocks, cover
+from upscale.model.complexity import complexity
+from upscale.model.config import GeneratorConfig
+
+#: Sides of crops in pixels: few, because runtimes prepare for each new shape, which costs time and memory.
+#: Steps of a fifth of these bring no speed. Even, for `Reach.multiple`.
+SIDES = (48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536)
+#: How many times too large a crop may be instead of one whose shape must be checked first, …
+_SPARE = 1.3
+#: … and how often.
+_PATIENCE = 8
+#: How many frames are kept to compare with: two groups of a P-frame and three B-frames, …
+_FRAMES = 8
+#: … or less if the luma planes of their outputs would take more bytes than this, but never under …
+_BYTES = 16 << 20
+#: … one such group.
+_FEWEST = 4
+#: Older frames than the last are looked at if at most this share of the blocks changed since it: of states
+#: that come and go few differ.
+_NEARLY_STILL = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What must be known of a network to compute a part of its output.
+
+    Attributes:
+        border: how far the effect of an input pixel reaches, in pixels.
+        multiple: crops must begin at a multiple of it: 1 or 2.
+    """
+
+    border: int
+    multiple: int
+
+    @classmethod
+    def of(cls, config: GeneratorConfig) -> Reach:
+        """The reach of a generator of this shape."""
+        side = complexity(config).receptive_field
+        return cls((side - config.unshuffle) // 2, config.multiple)
+
+
+def kept(size: int) -> int:
+    """How many frames are kept whose output's luma takes `size` bytes."""
+    return max(_FEWEST, min(_FRAMES, _BYTES // size))
+
+
+class Reuse:
+    """A backend's call that repeats an earlier output where the input's samples are those of that call.
+
+    The result is the same, bit for bit, as the backend's for the whole plane. That a runtime computes a
+    pixel alike in a crop and in the whole is checked here for each shape of crop before it is used.
+
+    Calls may overlap: each is compared with those that began before it, and waits for the output of the one
+    that it resembles most.
+    """
+
+    def __init__(self, backend: Backend, reach: Reach) -> None:
+        self._backend = backend
+        self._reach = reach
+        self._check = _Check(backend, reach)
+        self._lock = threading.Lock()
+        self._past: list[_Call] = []  # the latest first
+        self._pixels = 0
+        self._computed = 0
+
+    def __call__(self, luma: Luma, max_value: int = 255, out: Luma | None = None) -> Luma:
+        """As `upscale.backends.base.Backend`; neither `luma` nor the result may be written to afterwards.
+
+        The result can be the array that an earlier call returned.
+        """
+        call = _Call(luma, max_value)
+        with self._lock:
+            past = self._past
+            self._past = [call, *past][: kept(luma.nbytes * self._backend.scale**2)]
+        try:
+            plan = self._plan(past, call)
+            result = self._patched(*plan, call, out) if plan else self._backend(luma, max_value, out)
+        except BaseException as error:  # whoever waits for this output must not wait forever
+            call.output.set_exception(error)
+            raise
+        call.output.set_result(result)
+        computed = luma.size if plan is None else sum(crop.target.area for crop in plan[1])
+        with self._lock:
+            self._pixels += luma.size
+            self._computed += min(computed, luma.size)
+        return result
+
+    def repeated(self) -> None:
+        """Count a call that the caller spared itself: input and output are those of an earlier one."""
+        with self._lock:
+            self._pixels += self._past[0].luma.size if self._past else 0
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Pixels of all inputs so far, and how many of them the network had to compute."""
+        with self._lock:
+            return self._pixels, self._computed
+
+    def _forget_before(self, call: _Call) -> None:
+        """Free what is older than `call`: in moving video and after cuts nothing comes again."""
+        with self._lock:
+            newer = takewhile(lambda one: one is not call, self._past)
+            self._past = [*newer, call]
+
+    def _plan(self, past: list[_Call], call: _Call) -> tuple[_Call, list[Crop]] | None:
+        """The call whose output is patched, and with what; None where everything is computed."""
+        nearest = _nearest(past, call)
+        if nearest is None:
+            self._forget_before(call)
+            return None
+        before, changed = nearest
+        shape = call.luma.shape
+        crops = cover(changed, self._reach.border, *shape)
+        if crops is None:
+            return None
+        fitted = [crop for crop in (self._fitted(c, *shape) for c in crops) if crop is not None]
+        cost = sum(crop.source.area for crop in fitted)
+        if len(fitted) < len(crops) or cost >= WORTHWHILE * call.luma.size:
+            return None
+        return before, fitted
+
+    def _fitted(self, crop: Crop, height: int, width: int) -> Crop | None:
+        """The crop with a source of a shape that is known to be exact; None if only the whole is."""
+        for shape in self._check.shapes(crop.source, (height, width)):
+            top, left = crop.source.top, crop.source.left
+            source = Box(top, left, top + shape[0], left + shape[1]).inside(
+                height, width, self._reach.multiple
+            )
+            if self._check.exact(source, shape, (height, width)):
+                return Crop(source, crop.target)
+        return None
+
+    def _patched(self, before: _Call, crops: list[Crop], call: _Call, out: Luma | None) -> Luma:
+        """The output of `before` with what `crops` give pasted into it."""
+        scale = self._backend.scale
+        parts = [self._backend(crop.source.of(call.luma), call.max_value) for crop in crops]
+        past = before.output.result()
+        if not crops and out is None:
+            return past
+        result = np.empty_like(past) if out is None else out
+        np.copyto(result, past)
+        for crop, part in zip(crops, parts, strict=True):
+            crop.target.of(result, scale)[...] = crop.target.of(part, scale, crop.source)
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call: what went in, and in the end what came out."""
+
+    luma: Luma
+    max_value: int
+    output: Future[Luma] = field(default_factory=Future)
+
+    def comparable(self, later: _Call) -> bool:
+        return (self.luma.shape, self.luma.dtype, self.max_value) == (
+            later.luma.shape,
+            later.luma.dtype,
+            later.max_value,
+        )
+
+
+def _nearest(past: list[_Call], call: _Call) -> tuple[_Call, Changed] | None:
+    """The call from which `call` differs in the fewest blocks, and where; None if it pays with none.
+
+    Where more than a little has moved since the last frame, older ones are not looked at.
+    """
+    nearest: tuple[_Call, Changed] | None = None
+    fewest = 0
+    for before in past:
+        if not before.comparable(call):
+            break
+        changed = changed_blocks(before.luma, call.luma)
+        number = int(np.count_nonzero(changed))
+        if number > WORTHWHILE * changed.size:
+            break
+        if nearest is None or number < fewest:
+            nearest, fewest = (before, changed), number
+        if not number or number > _NEARLY_STILL * changed.size:
+            break
+    return nearest
+
+
+class _Check:
+    """Which shapes of crops a runtime computes exactly as the whole plane.
+
+    Runtimes choose their kernels by shape, and float sums depend on their order. 16-bit code values show a
+    difference in the last bits of a float sooner or later: over thousands of pixels they cannot miss it.
+    Networks of 8-bit integers have no such bits.
+    """
+
+    def __init__(self, backend: Backend, reach: Reach) -> None:
+        self._backend = backend
+        self._reach = reach
+        self._lock = threading.Lock()
+        self._type = np.dtype(np.uint8 if backend.precision == "int8" else np.uint16)
+        self._limit = 0xFF if self._type == np.uint8 else 0xFFFF
+        self._picture: Luma = np.empty((0, 0), np.uint16)
+        self._whole: Luma = self._picture
+        self._known: dict[tuple[int, int], bool] = {}
+        self._edges: set[tuple[bool, ...]] = set()
+        self._wishes: dict[tuple[int, int], int] = {}
+
+    def shapes(self, source: Box, size: tuple[int, int]) -> Iterator[tuple[int, int]]:
+        """Shapes that hold `source`, the one to be tried first first; never the whole of a plane of `size`.
+
+        One that is known already and not much too large comes before a new one, which costs a check, unless
+        the new one has been wished for often.
+        """
+        heights, widths = (_sides(length, self._reach.multiple) for length in size)
+        row, column = bisect_left(heights, source.height), bisect_left(widths, source.width)
+        best = heights[row], widths[column]
+        near = self._near(source, best)
+        if near is not None:
+            yield near
+        while best != (heights[-1], widths[-1]):
+            yield best
+            row, column = min(row + 1, len(heights) - 1), min(column + 1, len(widths) - 1)
+            best = heights[row], widths[column]
+
+    def _near(self, source: Box, best: tuple[int, int]) -> tuple[int, int] | None:
+        """A known shape to be taken instead of `best`."""
+        with self._lock:
+            self._wishes[best] = self._wishes.get(best, 0) + 1
+            if self._known.get(best) or self._wishes[best] > _PATIENCE:
+                return None
+            height, width = source.height, source.width
+            known = [s for s, exact in self._known.items() if exact and s[0] >= height and s[1] >= width]
+            near = min(known, key=lambda s: s[0] * s[1], default=None)
+            return near if near and near[0] * near[1] <= _SPARE * best[0] * best[1] else None
+
+    def exact(self, source: Box, shape: tuple[int, int], size: tuple[int, int]) -> bool:
+        """Compare a crop of `shape` at `source` with the whole plane of `size`: once for each shape, and once
+        for each combination of the plane's edges that a crop touches."""
+        touched = source.top == 0, source.left == 0, source.bottom == size[0], source.right == size[1]
+        with self._lock:
+            if self._picture.shape != size:
+                self._known.clear()
+                self._edges.clear()
+                # Away from black and white, where the network's output would be clipped.
+                rng = np.random.default_rng(0)
+                grey = rng.integers(self._limit * 3 // 10, self._limit * 7 // 10, size, np.uint16)
+                self._picture = grey.astype(self._type)
+                self._whole = self._backend(self._picture, self._limit)
+            if self._known.get(shape, True) and (shape not in self._known or touched not in self._edges):
+                self._known[shape] = self._equal(source)
+                if self._known[shape]:
+                    self._edges.add(touched)
+            return self._known[shape]
+
+    def _equal(self, source: Box) -> bool:
+        scale = self._backend.scale
+        inner = source.shrunk(self._reach.border, *self._picture.shape)
+        part = self._backend(source.of(self._picture), self._limit)
+        return np.array_equal(inner.of(part, scale, source), inner.of(self._whole, scale))
+
+
+def _sides(length: int, multiple: int) -> list[int]:
+    """Sides that a crop of a plane can have, the whole one last."""
+    whole = -(-length // multiple) * multiple
+    return [*SIDES[: bisect_left(SIDES, whole)], whole]

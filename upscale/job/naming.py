@@ -1,0 +1,99 @@
+"""What an output is called when the user does not say it."""
+
+from __future__ import annotations
+
+import os
+
+from upscale.errors import UsageError
+from upscale.media.input.address import is_live
+from upscale.options import TARGETS, Options
+
+#: Extensions of files that are looked at in a directory.
+VIDEO_EXTENSIONS = frozenset(
+    "3g2 3gp asf avi divx dv f4v flv gif h264 hevc ivf m1v m2t m2ts m2v m4v mj2 mkv mov mp4 mpe mpeg mpg "
+    "mpv mts mxf nut obu ogm ogv qt rm rmvb ts vob webm wmv y4m 264 265".split()
+)
+
+#: Extensions whose format cannot hold what upscaling produces, or not well, and what replaces them.
+#: MP4 where the streams of that format usually fit it, Matroska, which holds nearly everything, where not.
+_REPLACED = {
+    "3g2": "mp4",
+    "3gp": "mp4",
+    "f4v": "mp4",
+    "flv": "mp4",
+    "gif": "mp4",
+    "ivf": "mp4",
+    "mj2": "mp4",
+    "qt": "mov",
+    "264": "mp4",
+    "265": "mp4",
+    "h264": "mp4",
+    "hevc": "mp4",
+    "obu": "mp4",
+}
+_KEPT = frozenset("m2t m2ts m4v mkv mov mp4 mts nut ts webm".split())
+
+#: Extension that belongs to an output format named with --container.
+_BY_CONTAINER = {
+    "asf": "wmv",
+    "fmp4": "mp4",
+    "matroska": "mkv",
+    "mpeg": "mpg",
+    "mpegts": "ts",
+    "ogg": "ogv",
+    "yuv4mpegpipe": "y4m",
+}
+
+
+def suffix(options: Options) -> str:
+    """What is added to the name: ``_720p``, ``_2x``, ``_1280x720``, ``_w1280``, ``_h720``."""
+    if options.scale is not None:
+        return f"_{options.scale:g}x"
+    if options.width is not None and options.height is not None:
+        return f"_{options.width}x{options.height}"
+    if options.width is not None:
+        return f"_w{options.width}"
+    if options.height is not None:
+        return f"_h{options.height}"
+    return f"_{options.target or min(TARGETS, key=lambda name: TARGETS[name])}"
+
+
+def extension(source: str, options: Options) -> tuple[str, str | None]:
+    """The output's extension without the dot, and a note if it is not the input's."""
+    ending = os.path.splitext(source)[1][1:]
+    if options.container is not None:
+        return _BY_CONTAINER.get(options.container, options.container), None
+    if ending.lower() in _KEPT:
+        return ending, None
+    chosen = _REPLACED.get(ending.lower(), "mkv")
+    return chosen, f"written as .{chosen}: .{ending} cannot hold the result" if ending else None
+
+
+def default_output(source: str, options: Options, folder: str | None = None) -> tuple[str, str | None]:
+    """Path beside the input (or in `folder`), and a note if the format had to change.
+
+    Raises:
+        UsageError: the input is stdin, a URL or a device, which have no name.
+    """
+    if source == "-":
+        raise UsageError("name an output when reading from stdin, - for stdout")
+    if is_live(source):
+        raise UsageError("name an output file when reading from a URL or a device, - for stdout")
+    directory, name = os.path.split(source)
+    stem = os.path.splitext(name)[0]
+    ending, note = extension(name, options)
+    path = os.path.join(directory if folder is None else folder, f"{stem}{suffix(options)}.{ending}")
+    return path, note
+
+
+def resolve_output(source: str, output: str | None, options: Options) -> tuple[str, str | None]:
+    """The output's path: as named, inside it if it is a directory, or the default.
+
+    Raises:
+        UsageError: the input has no name and no file is named.
+    """
+    if output is None:
+        return default_output(source, options)
+    if output != "-" and os.path.isdir(output):
+        return default_output(source, options, output)
+    return output, None

@@ -1,0 +1,224 @@
+"""What every job does before its first frame: open the input, plan the output, load the network."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from upscale.errors import UsageError
+from upscale.job import naming
+from upscale.job.parallel import interruptible
+from upscale.options import RESAMPLERS, Options
+
+if TYPE_CHECKING:
+    from upscale.frame.upscaler import FrameUpscaler
+    from upscale.job.live import LiveJob
+    from upscale.media.input.parts import PartSource
+    from upscale.media.input.probe import VideoInfo
+    from upscale.media.output.plan import Plan
+    from upscale.model.weights import ModelFiles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """An opened input and everything that is decided about its output.
+
+    Attributes:
+        input, output: paths; "-" for stdin and stdout.
+        options: of the job.
+        source: the opened input, not read yet.
+        plan: for the output.
+        model: the weights files, or the resampler's name.
+        notes: for people, in the order in which they were found.
+    """
+
+    input: str
+    output: str
+    options: Options
+    source: PartSource
+    plan: Plan
+    model: ModelFiles | str
+    notes: tuple[str, ...]
+
+    @property
+    def video(self) -> VideoInfo:
+        """The description of the video to enlarge."""
+        return self.source.info_video
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """What enlarges the frames.
+
+    Attributes:
+        upscaler: callable for one frame.
+        model, backend: names for people.
+        runtime: of `choose_runtime`.
+        workers: frames to upscale at once.
+    """
+
+    upscaler: FrameUpscaler
+    model: str
+    backend: str
+    runtime: str
+    workers: int
+
+
+def prepare(
+    stack: ExitStack, input: str, output: str | None, options: Options, live: LiveJob | None = None
+) -> Prepared:
+    """Open an input, check the output's name, and plan. Nothing is written.
+
+    Args:
+        stack: closes the input when it is left.
+        input, output, options: as `upscale.upscale_file`.
+        live: told of what was opened; what it refuses is refused.
+
+    Raises:
+        UpscaleError: as `upscale.upscale_file`.
+    """
+    from upscale.job.sizing import target_size
+    from upscale.jobs.resume.work_folder import remove_joined
+    from upscale.media.output.plan import make_plan
+    from upscale.system.safe_file import check_output
+
+    path, note = naming.resolve_output(input, output, options)
+    if path != "-":
+        remove_joined(path)
+    check_output(input, path, options.overwrite)
+    model = find_model(options)
+    source = open_source(input, options)
+    stack.callback(source.close)
+    if live is not None:
+        live.opened(source)
+    size = target_size(source.info_video, options)
+    plan = make_plan(source.info, path, options, size, source.frame_format)
+    if live is not None:
+        live.check(source, plan)
+    notes = [*([note] if note else []), *source.notes, *plan.warnings]
+    return Prepared(
+        input=input, output=path, options=options, source=source, plan=plan, model=model, notes=tuple(notes)
+    )
+
+
+def open_source(input: str, options: Options) -> PartSource:
+    """The input, with the options that concern reading."""
+    from upscale.media.input.parts import PartSource
+
+    def opened() -> PartSource:
+        return PartSource(
+            input,
+            start=options.start,
+            stop=options.stop,
+            keep_interlaced=options.keep_interlaced,
+            audio=options.audio,
+            subtitles=options.subtitles,
+            strict=options.strict,
+            timeout=options.timeout,
+            input_options=options.input_options,
+        )
+
+    # A silent stdin would block this thread in a read that no signal can interrupt.
+    return interruptible(opened) if input == "-" else opened()
+
+
+def find_model(options: Options) -> ModelFiles | str:
+    """The weights files of a job, or the resampler's name.
+
+    Raises:
+        UsageError, ModelError: as `upscale.model.weights.find_model`, or a resampler with a strength.
+    """
+    if options.model in RESAMPLERS:
+        if options.strength is not None:
+            raise UsageError(f"{options.model} has no weights to blend: leave the strength out")
+        return str(options.model)
+    from upscale.model import weights
+
+    return weights.find_model(options.model, options.strength)
+
+
+def with_fixed_backend(options: Options) -> Options:
+    """`options` with "auto" replaced by its choice for ordinary sizes, for jobs that must all use one.
+
+    The precision stays open where it was: it depends on each file's bit depth.
+    """
+    model = find_model(options)
+    if options.backend != "auto" or isinstance(model, str):
+        return options
+    from upscale import backends
+
+    found, _ = backends.choose(
+        model, 360, 640, precision=options.precision, device=options.device, threads=options.threads
+    )
+    return replace(options, backend=found.backend)
+
+
+def choose_runtime(job: Prepared, before: str | None = None) -> str:
+    """The runtime, device and precision that were asked for, or the fastest here, as text.
+
+    Args:
+        before: what an earlier run of the job has used: chosen again unless the options forbid it.
+
+    Returns:
+        `str` of a `upscale.backends.variants.Variant`; "swscale" for a resampler.
+    """
+    if isinstance(job.model, str):
+        return "swscale"
+    from av import VideoFormat
+
+    from upscale import backends
+    from upscale.backends import variants
+    from upscale.media.pixels.planes import bit_depth
+
+    o, video = job.options, job.video
+    if before is not None:
+        with suppress(ValueError):
+            found = variants.parse(before)
+            wanted = ((o.backend, found.backend), (o.precision, found.precision), (o.device, found.device))
+            if all(asked in ("auto", None, used) for asked, used in wanted):
+                return before
+    found, _ = backends.choose(
+        job.model, video.height, video.width,
+        backend=o.backend, precision=o.precision, device=o.device, threads=o.threads,
+        bits=bit_depth(VideoFormat(job.source.frame_format)),
+    )  # fmt: skip
+    return str(found)
+
+
+def load_network(stack: ExitStack, job: Prepared, runtime: str) -> Network:
+    """Load the network into a runtime.
+
+    Args:
+        stack: frees it when it is left.
+        runtime: of `choose_runtime`.
+
+    Raises:
+        BackendError, ModelError, UsageError: as `upscale.backends.load`.
+    """
+    from upscale.frame.upscaler import FrameUpscaler
+    from upscale.system.cores import plan_threads
+
+    workers = plan_threads(job.options.threads).workers
+    if isinstance(job.model, str):
+        upscaler = FrameUpscaler(None, job.plan.size, job.model)
+        return Network(
+            upscaler=upscaler, model=job.model, backend="swscale", runtime=runtime, workers=workers
+        )
+    from upscale import backends
+    from upscale.backends import variants
+
+    way = variants.parse(runtime)
+    backend = stack.enter_context(
+        backends.load(
+            way.backend, job.model, precision=way.precision, device=way.device, threads=job.options.threads
+        )
+    )
+    config = job.model.config if job.options.reuse else None
+    return Network(
+        upscaler=FrameUpscaler(backend, job.plan.size, RESAMPLERS[0], config),
+        model=job.model.name,
+        backend=backend.description,
+        runtime=runtime,
+        workers=workers,
+    )

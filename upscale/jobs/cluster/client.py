@@ -1,0 +1,400 @@
+"""Files, and the segments of long ones, made by the workers of a Dask scheduler.
+
+Dask decides who does what, and does the work of lost workers again; here is what is handed to it, and
+what becomes of the answers. All machines see the same files under the same paths; pictures pass through
+the shared folder only. This process keeps the journals of long jobs, so that it can be killed as well.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import secrets
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from upscale.backends import variants
+from upscale.errors import ClusterError, MediaError, UpscaleError, UsageError
+from upscale.events import Event, OnEvent, Result, Skipped, Warned
+from upscale.job import stopping
+from upscale.job.prepare import Prepared, choose_runtime, find_model, prepare
+from upscale.job.report import Reporter
+from upscale.jobs.attempt import Task
+from upscale.jobs.cluster.connect import ANSWER, answer_of, connected, one_line
+from upscale.jobs.cluster.spread import SpreadJob
+from upscale.jobs.cluster.worker import Needs, Order, versions, work
+from upscale.jobs.resume.fingerprint import weights_hash
+from upscale.jobs.resume.journal import Segment
+from upscale.jobs.resume.segments import Piece, segment_length
+from upscale.options import Options
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+#: Pieces of work that wait for each thread of the workers, so that none is ever idle.
+_AHEAD = 2
+#: Seconds between two looks at which workers there are.
+_LOOK_EVERY = 1.0
+#: Seconds that cancelled work has to remove what is unfinished.
+_TIDY = 10.0
+#: How often work is done again on another worker whose disk or runtime failed.
+_RETRIES = 2
+_KEPT = "finished segments are kept: the same command continues"
+
+Answer = Result | Skipped | Exception
+
+
+def run_cluster(tasks: Iterator[Task], options: Options, on_event: OnEvent) -> Iterator[tuple[Task, Answer]]:
+    """Work on all tasks; yields what became of each, as they end.
+
+    Args:
+        tasks: read in this thread, as there is room for them.
+        options: with `cluster`.
+        on_event: gets the events of all files, in this thread.
+
+    Raises:
+        ClusterError: the scheduler cannot be reached, or its workers are not fit.
+        Interrupted: a signal asked to stop; segments that were being made were finished.
+        UsageError, ModelError: no such model.
+    """
+    find_model(options)
+    with connected(str(options.cluster)) as client:
+        yield from _Run(client, options, on_event).run(tasks)
+
+
+def upscale_on_cluster(input: str, output: str | None, options: Options, on_event: OnEvent) -> Result:
+    """`upscale.upscale_file` with `options.cluster`."""
+    for _, answer in run_cluster(iter([Task(input, output)]), options, on_event):
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, Skipped):
+            raise UsageError(answer.reason, path=input)
+        return answer
+    raise AssertionError("one task, one answer")
+
+
+@dataclass(eq=False, kw_only=True)
+class _File:
+    """One file that is being worked on; `spread` if it is in segments."""
+
+    task: Task
+    job: Prepared
+    reporter: Reporter
+    stack: ExitStack
+    spread: SpreadJob | None = None
+    open_pieces: int = 0
+
+
+@dataclass(eq=False, kw_only=True)
+class _Work:
+    """One order that Dask has, or will get."""
+
+    file: _File
+    order: Order
+    future: Any = None
+    begun: bool = False
+    unfit: set[str] = field(default_factory=set)
+
+
+class _Run:
+    """One call of `run_cluster`."""
+
+    def __init__(self, client: Client, options: Options, on_event: OnEvent) -> None:
+        from distributed import as_completed
+
+        self._client = client
+        self._options = options
+        self._on_event = on_event
+        self._topic = f"upscale-{secrets.token_hex(8)}"
+        self._count = 0
+        self._inbox: SimpleQueue[tuple[float, dict[str, Any]]] = SimpleQueue()
+        self._done = as_completed(loop=client.loop, with_results=True, raise_errors=False)
+        self._waiting: deque[_Work] = deque()
+        self._running: dict[str, _Work] = {}
+        self._cancelled: set[str] = set()
+        self._files: list[_File] = []
+        self._answers: deque[tuple[Task, Answer]] = deque()
+        self._workers: dict[str, int] = {}
+        self._looked = 0.0
+        self._unfit: set[tuple[str, str]] = set()
+        self._halt = stopping.Halt()
+
+    def run(self, tasks: Iterator[Task]) -> Iterator[tuple[Task, Answer]]:
+        self._client.subscribe_topic(self._topic, self._inbox.put)
+        try:
+            with stopping.listening(self._halt):
+                while self._halt.reason is None:
+                    self._look_at_workers()
+                    self._fill(tasks)
+                    self._hear(0.1)
+                    while self._answers:
+                        yield self._answers.popleft()
+                    if not self._running and not self._waiting:
+                        self._looked = 0.0
+                        self._look_at_workers()
+                        return
+                self._end(finish_segments=True)
+                raise self._halt.reason
+        except BaseException as error:
+            if self._running:
+                self._end(finish_segments=False)
+            if any(file.spread is not None and file.spread.kept for file in self._files):
+                if isinstance(error, UpscaleError):
+                    error.args = (f"{error}; {_KEPT}",)
+                else:
+                    error.add_note(_KEPT)
+            raise
+        finally:
+            for file in self._files:
+                file.stack.close()
+            with suppress(Exception):
+                self._client.unsubscribe_topic(self._topic)
+
+    def _look_at_workers(self) -> None:
+        """Notice those that come and go.
+
+        Raises:
+            ClusterError: the scheduler is gone.
+        """
+        if time.monotonic() - self._looked < _LOOK_EVERY:
+            return
+        self._looked = time.monotonic()
+        try:
+            workers = dict(self._client.nthreads(callback_timeout=ANSWER))
+        except Exception as error:  # Dask has many ways to say it
+            raise ClusterError(
+                f"the scheduler is gone: {one_line(error)}", path=self._options.cluster
+            ) from error
+        for address in self._workers.keys() - workers.keys():
+            self._warn(address, "the worker is gone; what it had is done again")
+        if self._workers and not workers:
+            self._warn(str(self._options.cluster), "no worker is left; waiting for one")
+        self._workers = workers
+
+    def _warn(self, who: str, message: str) -> None:
+        self._on_event(Warned(input=who, message=message))
+
+    def _fill(self, tasks: Iterator[Task]) -> None:
+        """Hand out work for all workers, and a little more."""
+        room = _AHEAD * max(1, sum(self._workers.values()))
+        while len(self._running) < room:
+            if self._waiting:
+                self._submit(self._waiting.popleft())
+                continue
+            task = next(tasks, None)
+            if task is None:
+                return
+            self._open(task)
+
+    def _open(self, task: Task) -> None:
+        """Look at a file, and decide whether it goes out whole or in segments."""
+        stack = ExitStack()
+        try:
+            if not os.path.isfile(task.input) or task.output == "-":
+                raise UsageError("only files that all machines see can be handed to a cluster")
+            if self._options.realtime:
+                raise UsageError("--realtime is the pace of this machine, not that of a cluster")
+            job = prepare(stack, task.input, task.output, self._options)
+            file = _File(task=task, job=job, reporter=Reporter(task.input, self._on_event), stack=stack)
+            for note in job.notes:
+                file.reporter.warn(note)
+            if segment_length(job):
+                file.spread = spread = SpreadJob(stack, job, file.reporter, str(self._options.cluster))
+                found = [self._work(file, spread.runtime, spread.folder, piece) for piece in spread.pieces]
+            else:
+                found = [self._work(file, choose_runtime(job), os.path.dirname(job.output) or ".")]
+                stack.close()
+        except BaseException as error:
+            stack.close()
+            if not isinstance(error, Exception):
+                raise
+            self._answer(task, error)
+            return
+        self._files.append(file)
+        self._waiting += found
+        if not found:
+            self._conclude(file)
+
+    def _work(
+        self, file: _File, runtime: str, folder: str, piece: Piece | None = None, resumed: bool = False
+    ) -> _Work:
+        job, o = file.job, self._options
+        model = o.model if o.model is None or not os.path.isfile(o.model) else os.path.abspath(o.model)
+        fixed: dict[str, Any] = {}
+        if runtime != "swscale" and not resumed:  # else it is found in the journal
+            way = variants.parse(runtime)
+            fixed = {"backend": way.backend, "precision": way.precision, "device": way.device}
+        needs = Needs(
+            versions=versions(),
+            weights=weights_hash(job.model),
+            runtime=runtime,
+            backend=runtime.split()[0],
+            codecs=(job.source.video.codec_context.name, job.plan.encoder.codec),
+            input_bytes=os.path.getsize(job.input),
+            folder=os.path.abspath(folder),
+        )
+        self._count += 1
+        order = Order(
+            key=f"{self._topic}-{self._count}",
+            topic=self._topic,
+            needs=needs,
+            input=os.path.abspath(job.input),
+            output=os.path.abspath(job.output),
+            # A thread of a worker stands for a core, so the network gets one too.
+            options=replace(o, cluster=None, jobs=1, threads=o.threads or 1, model=model, **fixed),
+            piece=piece,
+        )
+        file.open_pieces += 1
+        return _Work(file=file, order=order)
+
+    def _submit(self, item: _Work) -> None:
+        item.future = self._client.submit(work, item.order, key=item.order.key, retries=_RETRIES, pure=False)
+        self._running[item.order.key] = item
+        self._done.add(item.future)
+
+    def _hear(self, patience: float) -> None:
+        """Take what the workers say and what is finished; waits a moment if there is nothing."""
+        with suppress(Empty):
+            message = self._inbox.get(timeout=patience)
+            while True:
+                self._understand(message[1])
+                message = self._inbox.get_nowait()
+        for future, result in self._done.next_batch(block=False):
+            item = self._running.pop(future.key, None)
+            if item is not None:
+                self._settle(item, answer_of(future, result))
+
+    def _understand(self, message: dict[str, Any]) -> None:
+        if message.get("state") == "ended":
+            self._cancelled.discard(message["key"])
+        item = self._running.get(message["key"])
+        if item is None:
+            return
+        match message:
+            case {"unfit": reason, "worker": address}:
+                self._leave_out(item, str(address), str(reason))
+            case {"state": state}:
+                item.begun = state == "begun"
+            case {"frames": frames, "seconds": seconds} if item.file.spread and item.order.piece:
+                item.file.spread.progress(item.order.piece, frames, seconds)
+            case {"event": event}:
+                self._pass_on(item.file, pickle.loads(event))
+
+    def _leave_out(self, item: _Work, address: str, reason: str) -> None:
+        """A worker has given work back. If all have, it cannot be done."""
+        item.unfit.add(address)
+        if self._workers.keys() <= item.unfit:
+            self._cancel([item])
+            self._settle(item, ClusterError(f"no worker can do it: {address}: {reason}"))
+        elif (address, reason) not in self._unfit:
+            self._unfit.add((address, reason))
+            self._warn(address, f"the worker is left out: {reason}")
+
+    def _pass_on(self, file: _File, event: Event) -> None:
+        """An event as it would have come from here."""
+        if isinstance(event, Warned):
+            if event.message not in file.reporter.warnings:
+                file.reporter.warn(event.message)
+            return
+        self._on_event(self._ours(file, event))
+
+    def _ours(self, file: _File, event: Any) -> Any:
+        names = {"input": file.task.input, "output": file.job.output}
+        return replace(event, **{k: v for k, v in names.items() if hasattr(event, k)})
+
+    def _settle(self, item: _Work, value: Result | Segment | Exception) -> None:
+        """Work has ended."""
+        file = item.file
+        file.open_pieces -= 1
+        try:
+            match value:
+                case Segment() if file.spread is not None and item.order.piece is not None:
+                    file.spread.add(item.order.piece, value)
+                case MediaError() if file.spread is not None and item.order.piece is not None:
+                    file.spread.add(item.order.piece, None)
+                case Result():
+                    self._finished(file, value)
+                    return
+                case UsageError() if item.begun and os.path.exists(file.job.output):
+                    # A worker that was lost between writing and saying so.
+                    self._close(file, Skipped(input=file.task.input, reason="done already"))
+                    return
+                case Exception():
+                    raise value
+        except Exception as error:
+            self._give_up(file, error)
+            return
+        if not file.open_pieces:
+            self._conclude(file)
+
+    def _finished(self, file: _File, result: Result) -> None:
+        if not os.path.exists(file.job.output):
+            self._give_up(
+                file, ClusterError("the worker wrote it, but not into the folder that is seen here")
+            )
+            return
+        warnings = dict.fromkeys([*file.reporter.warnings, *result.warnings])
+        result = replace(self._ours(file, result), warnings=tuple(warnings))
+        self._on_event(result)
+        self._close(file, result)
+
+    def _conclude(self, file: _File) -> None:
+        """All segments of a file are there."""
+        spread = file.spread
+        assert spread is not None
+        if spread.damaged:
+            file.reporter.warn("the input is damaged: one worker reads it from its beginning")
+            self._waiting.append(
+                self._work(file, spread.runtime, os.path.dirname(spread.folder), resumed=True)
+            )
+            file.spread = None
+            file.stack.close()  # unlocks the work folder
+            return
+        try:
+            self._close(file, spread.finish())
+        except Exception as error:
+            self._give_up(file, error)
+
+    def _give_up(self, file: _File, error: Exception) -> None:
+        """A file has failed; nothing more of it is done."""
+        self._cancel([item for item in self._running.values() if item.file is file])
+        self._waiting = deque(item for item in self._waiting if item.file is not file)
+        if file.spread is not None and file.spread.kept and isinstance(error, UpscaleError):
+            error.args = (f"{error}; {_KEPT}",)
+        self._close(file, error)
+
+    def _cancel(self, items: list[_Work]) -> None:
+        """Take work back; what has begun notices within a second."""
+        for item in items:
+            del self._running[item.order.key]
+            if item.begun:
+                self._cancelled.add(item.order.key)
+        with suppress(Exception):  # it may be the scheduler that is gone
+            self._client.cancel([item.future for item in items])
+
+    def _close(self, file: _File, answer: Answer) -> None:
+        file.stack.close()
+        if file in self._files:
+            self._files.remove(file)
+            self._answer(file.task, answer)
+
+    def _answer(self, task: Task, answer: Answer) -> None:
+        if isinstance(answer, UpscaleError):
+            answer.path = answer.path or task.input
+        self._answers.append((task, answer))
+
+    def _end(self, *, finish_segments: bool) -> None:
+        """Cancel all but, if wanted, segments that are being made; wait until all is tidy."""
+        self._waiting.clear()
+        self._cancel(
+            [w for w in self._running.values() if not (finish_segments and w.begun and w.order.piece)]
+        )
+        deadline = time.monotonic() + _TIDY
+        while (self._running and self._workers) or (self._cancelled and time.monotonic() < deadline):
+            self._look_at_workers()
+            self._hear(0.1)

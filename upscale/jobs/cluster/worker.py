@@ -1,0 +1,227 @@
+"""What a worker of a cluster runs: one file, or one segment of a long one."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from upscale.errors import BackendError, Interrupted, OutputError, UpscaleError
+from upscale.events import Event, Progress, Result, Warned
+from upscale.jobs.resume.journal import Segment
+from upscale.jobs.resume.segments import Piece
+from upscale.options import Options
+
+if TYPE_CHECKING:
+    from distributed import Worker
+
+#: Seconds between two messages about progress, which all pass through the scheduler.
+_PROGRESS_EVERY = 0.5
+#: Seconds in which a folder that was just made elsewhere is seen here: network file systems remember
+#: for a while what was not there.
+_FOLDER_GRACE = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What must be the same on every machine. Paths are absolute.
+
+    Attributes:
+        versions: of upscale, PyAV and FFmpeg, for people.
+        weights: `upscale.jobs.resume.fingerprint.weights_hash`.
+        runtime: of `upscale.job.prepare.choose_runtime`.
+        backend: in it.
+        codecs: FFmpeg's names of the decoder and the encoder.
+        input_bytes: size of the input.
+        folder: that was made beside the output.
+    """
+
+    versions: str
+    weights: str | None
+    runtime: str
+    backend: str
+    codecs: tuple[str, str]
+    input_bytes: int
+    folder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One piece of work.
+
+    Attributes:
+        key: its name; also what the scheduler calls it.
+        topic: under which the worker reports.
+        input, output: absolute paths.
+        options: for one file, with no cluster.
+        piece: the segment to make; None: the whole file.
+    """
+
+    key: str
+    topic: str
+    needs: Needs
+    input: str
+    output: str
+    options: Options
+    piece: Piece | None = None
+
+
+def versions() -> str:
+    """What this process runs."""
+    import av
+
+    from upscale import __version__
+
+    return f"upscale {__version__} with PyAV {av.__version__} and FFmpeg {av.ffmpeg_version_info}"
+
+
+def work(order: Order) -> Result | Segment | UpscaleError:
+    """Do it, on a worker. An error that would come anywhere is returned.
+
+    Raises:
+        OutputError, BackendError: which another machine may not have.
+        distributed.Reschedule: this worker cannot do it, and has said so.
+    """
+    from distributed import Reschedule, get_worker
+
+    worker = get_worker()
+    lacking = _lacking(order)
+    if lacking is not None:
+        worker.log_event(order.topic, {"key": order.key, "unfit": lacking})
+        time.sleep(1)  # it may come back at once
+        raise Reschedule
+    line = _Line(worker, order)
+    worker.log_event(order.topic, {"key": order.key, "state": "begun"})
+    try:
+        return _work(order, line)
+    except (OutputError, BackendError):
+        raise
+    except UpscaleError as error:
+        return error
+    finally:
+        worker.log_event(order.topic, {"key": order.key, "state": "ended"})
+
+
+def _work(order: Order, line: _Line) -> Result | Segment:
+    if order.piece is None:
+        from upscale.job.single import upscale_file
+
+        return upscale_file(order.input, order.output, order.options, line.event)
+    from upscale.jobs.resume.segments import make_segment
+
+    return make_segment(
+        order.input,
+        order.output,
+        order.options,
+        order.piece,
+        order.needs.folder,
+        order.needs.runtime,
+        line.frames,
+        lambda note: line.event(Warned(input=order.input, message=note)),
+    )
+
+
+class _Line:
+    """The worker's line to whoever ordered."""
+
+    def __init__(self, worker: Worker, order: Order) -> None:
+        self._worker = worker
+        self._order = order
+        self._sent = 0.0
+
+    def event(self, event: Event) -> None:
+        """Pass it on; the result is returned instead."""
+        if isinstance(event, Result) or (isinstance(event, Progress) and not self._due()):
+            return
+        self._worker.log_event(self._order.topic, {"key": self._order.key, "event": pickle.dumps(event)})
+
+    def frames(self, frames: int, seconds: float) -> None:
+        """Tell how far a segment is."""
+        if self._due():
+            message = {"key": self._order.key, "frames": frames, "seconds": seconds}
+            self._worker.log_event(self._order.topic, message)
+
+    def _due(self) -> bool:
+        """Whether to tell of progress; looks also whether the work is still wanted.
+
+        Raises:
+            Interrupted: it was cancelled, or whoever ordered it is gone.
+        """
+        now = time.monotonic()
+        if now - self._sent < _PROGRESS_EVERY:
+            return False
+        self._sent = now
+        # Dask does not interrupt what runs; it only notes here that nobody waits for it.
+        task: Any = self._worker.state.tasks.get(self._order.key)
+        if task is None or task.state == "cancelled":
+            raise Interrupted("no longer wanted")
+        return True
+
+
+def _lacking(order: Order) -> str | None:
+    """What this worker lacks for the work, in words."""
+    needs = order.needs
+    here = versions()
+    if here != needs.versions:
+        return f"it runs {here}, not {needs.versions}"
+    return (
+        _model_lacking(order.options, needs.weights)
+        or _backend_lacking(needs.backend)
+        or _codec_lacking(needs.codecs)
+        or _files_lacking(order)
+    )
+
+
+def _model_lacking(options: Options, weights: str | None) -> str | None:
+    from upscale.job.prepare import find_model
+    from upscale.jobs.resume.fingerprint import weights_hash
+
+    try:
+        found = weights_hash(find_model(options))
+    except UpscaleError as error:
+        return f"it lacks the model {options.model or ''}: {error}".replace(" :", ":")
+    if found != weights:
+        return f"its model {options.model or ''} has other weights".replace("  ", " ")
+    return None
+
+
+def _backend_lacking(backend: str) -> str | None:
+    from upscale import backends
+
+    install = backends.available().get(backend)
+    return None if install is None else f"it lacks the backend {backend}: {install}"
+
+
+def _codec_lacking(codecs: tuple[str, str]) -> str | None:
+    import av
+
+    decoder, encoder = codecs
+    try:
+        av.Codec(decoder, "r")
+        av.Codec(encoder, "w")
+    except av.FFmpegError:
+        return f"its FFmpeg lacks {decoder} or {encoder}"
+    return None
+
+
+def _files_lacking(order: Order) -> str | None:
+    needs = order.needs
+    try:
+        size = os.stat(order.input).st_size
+    except OSError:
+        return f"it does not see {order.input}: folders must be shared under the same path"
+    if size != needs.input_bytes:
+        return f"its {order.input} is another file"
+    deadline = time.monotonic() + _FOLDER_GRACE
+    while not os.path.isdir(needs.folder):
+        if time.monotonic() > deadline:
+            return f"it does not see {needs.folder}: folders must be shared under the same path"
+        time.sleep(0.5)
+        with suppress(OSError):  # asks the server anew
+            os.listdir(os.path.dirname(needs.folder))
+    if not os.access(needs.folder, os.W_OK | os.X_OK):
+        return f"it may not write into {os.path.dirname(needs.folder)}"
+    return None

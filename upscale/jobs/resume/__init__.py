@@ -1,0 +1,1 @@
+"""Long jobs that continue after an interruption."""

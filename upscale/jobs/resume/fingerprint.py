@@ -1,0 +1,93 @@
+"""What the result of a job depends on: the same facts, the same frames."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from upscale.errors import MediaError
+
+if TYPE_CHECKING:
+    from upscale.job.prepare import Prepared
+    from upscale.model.weights import ModelFiles
+
+#: How much of the input's beginning is compared.
+_HEAD = 1 << 20
+#: Parameters of encoders that follow from the machine's cores, and change nothing in what is written.
+_SAME_BITS = frozenset({"sync-lookahead"})
+
+
+def job_facts(job: Prepared, runtime: str) -> dict[str, Any]:
+    """Names for people → plain JSON values.
+
+    Args:
+        runtime: backend that is used.
+
+    Raises:
+        MediaError: the input cannot be read.
+    """
+    import av
+
+    from upscale import __version__
+
+    o, plan, encoder = job.options, job.plan, job.plan.encoder
+    return {
+        **_input_facts(job.input),
+        "model": job.model if isinstance(job.model, str) else job.model.name,
+        "weights": weights_hash(job.model),
+        "strength": o.strength,
+        "runtime": runtime,
+        "device": o.device,
+        "start": o.start,
+        "end": o.stop,
+        "audio": o.audio,
+        "subtitles": o.subtitles,
+        "container": plan.container,
+        "size": "{}x{}".format(*plan.size),
+        "encoder": encoder.codec,
+        "pixel format": encoder.pix_fmt,
+        **_encoder_facts(encoder.options),
+        "quantiser": encoder.qscale,
+        "time base": str(encoder.time_base),
+        "frame rate": str(encoder.rate),
+        "limited range": encoder.limited,
+        "upscale version": __version__,
+        "PyAV version": f"{av.__version__} (FFmpeg {av.ffmpeg_version_info})",
+    }
+
+
+def _encoder_facts(options: dict[str, str]) -> dict[str, Any]:
+    facts = {}
+    for name, value in sorted(options.items()):
+        if not name.endswith("-params"):
+            facts[f"encoder option {name}"] = value
+            continue
+        for entry in value.split(":"):
+            key, _, setting = entry.partition("=")
+            if key not in _SAME_BITS:
+                facts[f"encoder option {name} {key}"] = setting
+    return facts
+
+
+def _input_facts(path: str) -> dict[str, Any]:
+    try:
+        facts = os.stat(path)
+        with open(path, "rb") as file:
+            head = hashlib.sha256(file.read(_HEAD)).hexdigest()
+    except OSError as error:
+        raise MediaError(error.strerror or str(error), path=path) from error
+    seconds, nanoseconds = divmod(facts.st_mtime_ns, 10**9)
+    changed = f"{time.strftime('%F %T', time.gmtime(seconds))}.{nanoseconds:09d}"
+    return {"input's size": facts.st_size, "input's time": changed, "input's beginning": head}
+
+
+def weights_hash(model: ModelFiles | str) -> str | None:
+    """One hash of all files that a network's output depends on; None for a resampler."""
+    if isinstance(model, str):
+        return None
+    partner = model.partner.sha256 if model.partner is not None else {}
+    files = json.dumps([model.sha256, partner], sort_keys=True)
+    return hashlib.sha256(files.encode()).hexdigest()

@@ -1,0 +1,142 @@
+"""The folder in which a long job keeps its segments, beside its output."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import stat
+
+from upscale.errors import UpscaleError, UsageError
+from upscale.system.locks import is_still, open_plain, try_lock
+from upscale.system.safe_file import write_error
+
+JOURNAL, LOCK = "journal.jsonl", "lock"
+_SEGMENT = re.compile(r"segment-(\d{9,})\.mkv")
+_OURS = re.compile(rf"{re.escape(JOURNAL)}(\.part)?|{LOCK}|{_SEGMENT.pattern}(\.[0-9a-z-]+\.part)?")
+
+
+def folder_of(output: str) -> str:
+    """``.out.mp4.upscale`` beside ``out.mp4``."""
+    parent, name = os.path.split(output)
+    encoded = os.fsencode(name)
+    if len(encoded) > 200:  # names are limited to 255 bytes, and this one must stay the output's own
+        name = f"{os.fsdecode(encoded[:180])}.{hashlib.sha256(encoded).hexdigest()[:16]}"
+    return os.path.join(parent, f".{name}.upscale")
+
+
+def is_work_folder(name: str) -> bool:
+    """Whether a folder of this name holds pieces of videos that are not finished."""
+    return name.startswith(".") and name.endswith(".upscale")
+
+
+class WorkFolder:
+    """One work folder, locked for this process; a context manager that unlocks it.
+
+    Leaving the context removes the folder if it is of no more use. Symbolic links are not followed
+    to it, nor inside it.
+
+    Attributes:
+        output: what it belongs to.
+        path: of the folder.
+        finished: set it when the output is there.
+    """
+
+    def __init__(self, output: str) -> None:
+        """Make the folder, or take the one that is there.
+
+        Raises:
+            UsageError: it is no folder, or another process works in it.
+            OutputError: it cannot be made or written.
+        """
+        self.output = output
+        self.path = folder_of(output)
+        self.finished = False
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self.path)
+            if not stat.S_ISDIR(os.lstat(self.path).st_mode):
+                raise UsageError("is in the way: it is no folder; remove it", path=self.path)
+            self._lock = self._locked()
+        except OSError as error:
+            raise write_error(error, self.path) from error
+
+    def _locked(self) -> int:
+        path = os.path.join(self.path, LOCK)
+        while True:
+            handle = open_plain(path, os.O_CREAT | os.O_RDWR)
+            if not try_lock(handle):
+                os.close(handle)
+                raise UsageError("another process is working on this output", path=self.output)
+            if is_still(handle, path):
+                return handle
+            os.close(handle)  # removed by the process that has just finished
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self.path)
+
+    @property
+    def journal(self) -> str:
+        """Path of the journal."""
+        return os.path.join(self.path, JOURNAL)
+
+    def segment(self, first: int) -> str:
+        """Path of the finished segment that begins with a frame."""
+        return segment_path(self.path, first)
+
+    def segments(self) -> list[str]:
+        """Paths of all finished segment files."""
+        return [os.path.join(self.path, n) for n in sorted(os.listdir(self.path)) if _SEGMENT.fullmatch(n)]
+
+    def remove_unfinished(self) -> None:
+        """Remove what a killed run had begun; no other process may be writing segments."""
+        for name in os.listdir(self.path):
+            if name.endswith(".part") and _OURS.fullmatch(name):
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(self.path, name))
+
+    def close(self) -> None:
+        """Unlock the folder; it is removed if the job is finished or has no journal."""
+        if os.name == "nt":  # where open files cannot be removed
+            os.close(self._lock)
+        if self.finished or not os.path.lexists(self.journal):
+            _remove(self.path)
+        if os.name != "nt":
+            os.close(self._lock)
+
+    def __enter__(self) -> WorkFolder:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _remove(folder: str) -> None:
+    """Remove all that is ours, the journal last, and then the folder unless somebody put more there."""
+    with contextlib.suppress(OSError):
+        names = [n for n in os.listdir(folder) if _OURS.fullmatch(n)]
+        for name in sorted(names, key=lambda n: (n == LOCK, n == JOURNAL)):
+            os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
+
+
+def remove_joined(output: str) -> None:
+    """Remove the work folder of an output that is there: its process was killed while removing it."""
+    if not os.path.isfile(os.path.join(folder_of(output), JOURNAL)):
+        return
+    try:
+        with WorkFolder(output) as folder, open(open_plain(folder.journal, os.O_RDONLY), "rb") as file:
+            folder.finished = file.read().endswith(b'{"joined": true}\n')
+    except (OSError, UpscaleError):
+        return  # in use, or no folder of ours: whoever opens it for work says so
+
+
+def segment_path(folder: str, first: int) -> str:
+    """Path of a finished segment in a work folder."""
+    return os.path.join(folder, f"segment-{first:09d}.mkv")
+
+
+def free_bytes(folder: str) -> int:
+    """Bytes that may still be written to a folder's disk."""
+    return shutil.disk_usage(folder or os.curdir).free

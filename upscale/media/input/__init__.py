@@ -1,0 +1,1 @@
+"""Reading of media files."""

@@ -1,0 +1,71 @@
+"""Reading a part of what an input has to give: packets without pictures, or the frames of one segment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import av
+
+from upscale.media.input.source import Source
+
+
+class PartSource(Source):
+    """A source that can also be read in parts; each way of reading takes the place of iterating."""
+
+    def packets(self, frames: int | None = None) -> Iterator[av.Packet[Any]]:
+        """Only the packets that iterating would give, without decoding any video.
+
+        Args:
+            frames: that the video gave elsewhere: then `stats` says what is missing, but for damage that
+                only decoding finds.
+        """
+        self._reader.decoding = False
+        video_done = False
+        for item in self._reader:
+            if isinstance(item, av.VideoFrame):
+                continue  # decoded when the input was opened
+            if item.stream_index == self.video.index:
+                at = item.dts if item.dts is not None else item.pts
+                video_done = video_done or (
+                    at is not None and self._timeline.after(at, self._reader.time_base)
+                )
+            elif (packet := self._packet(item)) is not None:
+                yield packet
+            if video_done and self._beyond(item):
+                break
+        if frames is not None:
+            self.stats.frames = frames
+            self._finish_stats()
+
+    def between(self, begin: int, end: int | None) -> Iterator[av.VideoFrame]:
+        """Only the frames from one time to another, as iterating would give them.
+
+        Where the format allows it, reading begins shortly before them. `stats` counts the damage of these
+        frames.
+
+        Args:
+            begin, end: pts of the first frame wanted and of the first one not wanted; None: all.
+        """
+        self._seek(begin * self._reader.time_base + self._timeline.offset)
+        for _, frame in self._part(lambda _, frame: (frame.pts or 0) >= begin):
+            if end is not None and (frame.pts or 0) >= end:
+                return
+            yield frame
+
+    def counted(self, first: int, count: int | None) -> Iterator[av.VideoFrame]:
+        """Only `count` frames (None: all) from number `first` on; otherwise as `between`."""
+        for number, frame in self._part(lambda number, _: number >= first):
+            if count is not None and number >= first + count:
+                return
+            yield frame
+
+    def _part(self, wanted: Callable[[int, av.VideoFrame], bool]) -> Iterator[tuple[int, av.VideoFrame]]:
+        self._whole = False  # what lies before and behind is not missing
+        self.select(set())
+        for number, frame in enumerate(self):
+            assert isinstance(frame, av.VideoFrame)
+            if wanted(number, frame):
+                yield number, frame
+            else:
+                self._reader.stats.decode_errors = self.stats.corrupt_frames = 0

@@ -1,0 +1,315 @@
+"""Demuxing and decoding: one pass over an input, video as frames and all else as packets."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import av
+from av.stream import Disposition
+
+from upscale.errors import MediaError, NoVideo
+from upscale.media.input import open as container
+from upscale.media.input.address import STDIN, parse
+from upscale.media.input.clock import ARRIVAL_TICK, CLOCKLESS, DISCONTINUOUS, ClockJumps
+from upscale.media.input.convert import headers_name_siting
+from upscale.media.input.open import ffmpeg_reasons, media_error, open_input, reason, silence
+from upscale.options import TIMEOUT
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.stream import Stream
+
+#: Frames decoded before anything is decided: whether the source is interlaced shows on the first few.
+PREFETCH_FRAMES = 4
+
+#: Video packets after which "no frame could be decoded" is said, and bytes held meanwhile.
+PREFETCH_PACKETS, PREFETCH_BYTES = 3000, 256 << 20
+
+
+@dataclass(slots=True)
+class ReadStats:
+    """What happened while reading.
+
+    Attributes:
+        packets: video packets read.
+        others: packets of other streams read, cover art left out.
+        discarded: video packets that an edit list hides.
+        decode_errors: packets (or reads) that FFmpeg refused.
+        clock_jumps: how often the clock of all streams started anew.
+        last_end: latest end of a packet of any stream, in seconds on the input's clock.
+        broken: why a URL or a device gave nothing more, in words; "" at an ordinary end.
+    """
+
+    packets: int = 0
+    others: int = 0
+    discarded: int = 0
+    decode_errors: int = 0
+    clock_jumps: int = 0
+    last_end: float = 0.0
+    broken: str = ""
+
+
+def is_cover(stream: Stream) -> bool:
+    """Whether a video stream is an attached picture, not a video."""
+    return stream.type == "video" and bool(stream.disposition & Disposition.attached_pic)
+
+
+def choose_video(container: InputContainer) -> av.VideoStream:
+    """The video stream to enlarge: FFmpeg's best one, never cover art.
+
+    Raises:
+        MediaError: there is none, or none that can be decoded.
+    """
+    videos = [s for s in container.streams.video if not is_cover(s)]
+    if not videos:
+        raise NoVideo("no video stream")
+    known = [s for s in videos if s.codec_context is not None]
+    if not known:
+        raise MediaError("no decoder for the video stream")
+    best = container.streams.best("video")
+    return best if best in known else known[0]
+
+
+def count_back(frames: list[av.VideoFrame]) -> None:
+    """Give frames without a time before one that has it theirs: RTSP times begin with the second packet."""
+    for frame, after in zip(reversed(frames[:-1]), reversed(frames[1:]), strict=True):
+        if frame.pts is None and after.pts is not None:
+            frame.pts = after.pts - (frame.duration or after.duration or 1)
+
+
+class Reader:
+    """An open input: its container, its video, and an iterator over frames and packets.
+
+    The first frames are decoded at once and kept, so that nothing has to be read twice (a pipe
+    cannot be). Iterating gives them first.
+
+    Attributes:
+        container, video: PyAV's objects.
+        first: the first decoded frames in display order (at least one); clear it when it was looked at.
+        siting_named: whether H.264 or HEVC headers say where the chroma samples lie.
+        covers: attached pictures by stream index.
+        decoding: set to False to get the video's packets in place of its frames, from where it is on.
+        stats: counts, up to what was read so far.
+        clockless: the input has no times; the frames have those at which they came.
+    """
+
+    def __init__(
+        self, path: str, *, timeout: float = TIMEOUT, input_options: Mapping[str, str] | None = None
+    ) -> None:
+        """Open and decode the first frames; see `open_input` for the arguments.
+
+        Raises:
+            UsageError, MediaError: see `open_input`; "no video stream", "no frame could be decoded".
+        """
+        self.path = path
+        self.address = parse(path)
+        self._timeout = timeout
+        self._ended = False
+        self.stats = ReadStats()
+        self.siting_named = False
+        self.decoding = True
+        self._error = ""
+        self.covers: dict[int, bytes] = {}
+        self._ahead: deque[av.VideoFrame | av.Packet[Any]] = deque()
+        self.container = open_input(path, timeout=timeout, input_options=input_options)
+        try:
+            self.video = choose_video(self.container)
+            self.video.thread_type = "AUTO"
+            self.time_base = Fraction(self.video.time_base or Fraction(1, 1000))
+            self._arrival: float | None = None  # when the first frame came, where only that tells the time
+            self.clockless = self.address.live and self.container.format.name in CLOCKLESS
+            if self.clockless:
+                self.time_base = ARRIVAL_TICK
+            self._open_decoder()
+            self._items = self._read()
+            self.first = self._prefetch()
+        except BaseException:
+            self._ahead.clear()
+            self._rest()
+            self.container.close()
+            raise
+
+    def close(self) -> None:
+        """Close the input; packets and frames already delivered stay valid."""
+        self._items.close()
+        self._ahead.clear()
+        self._rest()
+        self.container.close()
+
+    def _rest(self) -> None:
+        """Wait for the decoder's threads.
+
+        PyAV frees a decoder, which waits for them too, with Python's lock held: a thread that is about to
+        log would never get it.
+        """
+        video = getattr(self, "video", None)
+        if video is not None and video.codec_context is not None:
+            video.codec_context.flush_buffers()
+
+    def end(self) -> None:
+        """Let the iteration end after the packet that is being read; from any thread."""
+        self._ended = True
+
+    @property
+    def ended(self) -> bool:
+        """Whether `end` was called."""
+        return self._ended
+
+    def __iter__(self) -> Iterator[av.VideoFrame | av.Packet[Any]]:
+        """Frames in display order and packets in file order; each once.
+
+        A read error ends the iteration as the end of the file would, and is counted.
+        """
+        while self._ahead:
+            yield self._ahead.popleft()
+        yield from self._items
+
+    def seek(self, seconds: Fraction) -> None:
+        """Go on from the last key frame at or before a time on the input's clock.
+
+        Raises:
+            MediaError: the input cannot be sought.
+        """
+        try:
+            self.container.seek(int(seconds * av.time_base), backward=True)
+        except av.FFmpegError as error:
+            raise media_error(error, self.path) from None
+        self._ahead.clear()
+        self._items.close()
+        self._items = self._read()
+
+    def _open_decoder(self) -> None:
+        # FFmpeg's log, which has the reasons, is on only now: with it on, threads that decode would wait
+        # for Python's lock at every message, and PyAV trips over one that is under way when it goes off.
+        context = self.video.codec_context
+        too_large = context.width * context.height > container.MAX_PIXELS
+        with ffmpeg_reasons():
+            try:
+                context.open(strict=False)
+            except (av.FFmpegError, ValueError) as error:
+                why = container.TOO_LARGE if too_large else reason(error)
+                raise MediaError(f"the video cannot be decoded: {why}", path=self.path) from None
+        if too_large:
+            raise MediaError(f"the video cannot be decoded: {container.TOO_LARGE}", path=self.path)
+
+    def _prefetch(self) -> list[av.VideoFrame]:
+        first: list[av.VideoFrame] = []
+        size = 0
+        for item in self._items:
+            self._ahead.append(item)
+            if isinstance(item, av.VideoFrame):
+                first.append(item)
+            else:
+                size += item.size
+            if len(first) >= PREFETCH_FRAMES or size > PREFETCH_BYTES:
+                break
+        if not first and self.path == STDIN and self.container.format.name.startswith("mov"):
+            raise MediaError("an MP4 or MOV whose index is at its end cannot be read from a pipe")
+        if not first:
+            why = self.stats.broken or self._error
+            raise MediaError("no frame could be decoded" + (f" ({why})" if why else ""), path=self.path)
+        if self.address.live:
+            count_back(first)
+        return first
+
+    def _read(self) -> Generator[av.VideoFrame | av.Packet[Any], None, None]:
+        packets = self.container.demux()
+        jumps = ClockJumps() if self.container.format.name in DISCONTINUOUS else None
+        started = False
+        while not self._ended:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except IndexError:
+                # PyAV, at the end of a file in which streams appeared late: it flushes decoders that it
+                # does not have. Nothing is lost but, perhaps, the flush of ours.
+                yield from self._decode(None)
+                return
+            except (av.FFmpegError, OSError) as error:
+                # Nothing more can be read, but the decoder still holds frames.
+                self._broke(error)
+                yield from self._decode(None)
+                return
+            if jumps is not None:
+                jumps.fix(packet)
+                self.stats.clock_jumps = jumps.count
+            if packet.size and not self.stats.packets and packet.stream.index == self.video.index:
+                self._look_at_headers(packet)
+            if packet.stream.index != self.video.index:
+                if is_cover(packet.stream) and packet.size:
+                    self.covers.setdefault(packet.stream.index, bytes(packet))
+                elif packet.size:
+                    self.stats.others += 1
+                if packet.size or packet.dts is not None:
+                    self._note_end(packet)
+                    yield packet
+                continue
+            if packet.size:
+                self.stats.packets += 1
+                self.stats.discarded += packet.is_discard
+                self._note_end(packet)
+                if not self.decoding:
+                    yield packet
+            for frame in self._decode(packet):
+                started = True
+                yield frame
+            if not started and self.decoding and self.stats.packets > PREFETCH_PACKETS:
+                return
+        yield from self._decode(None)
+
+    def _look_at_headers(self, packet: av.Packet[Any]) -> None:
+        # Before the first packet is decoded: this needs FFmpeg's log, see `_open_decoder`.
+        if self.video.codec_context.codec.canonical_name in ("h264", "hevc"):
+            self.siting_named = headers_name_siting(self.video, bytes(packet))
+
+    def _decode(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
+        """Frames that a packet completes; None flushes the decoder."""
+        if not self.decoding:
+            return []
+        context = self.video.codec_context
+        try:
+            # The empty packet at the end flushes too. `context.decode` keeps good frames in order.
+            frames = context.decode(packet)
+        except av.EOFError:
+            return []
+        except (av.FFmpegError, ValueError) as error:
+            self._failed(error)
+            return []
+        if self.clockless:
+            self._stamp(frames)
+        return list(frames)
+
+    def _stamp(self, frames: list[av.VideoFrame]) -> None:
+        now = time.monotonic()
+        self._arrival = now if self._arrival is None else self._arrival
+        for frame in frames:
+            frame.pts, frame.time_base = round((now - self._arrival) / ARRIVAL_TICK), ARRIVAL_TICK
+
+    def _broke(self, error: BaseException) -> None:
+        """Reading failed: damage in a file; of a stream it depends on what it is."""
+        if not self.address.live:
+            self._failed(error)
+            return
+        if isinstance(error, av.ExitError):
+            self.stats.broken = silence(self._timeout)
+        elif self.container.size <= 0 and not self.container.duration:
+            return  # no length was promised: closing the connection is how such a stream ends
+        else:
+            self.stats.broken = f"broke off: {reason(error)}"
+        self._error = self._error or self.stats.broken
+
+    def _failed(self, error: BaseException) -> None:
+        self.stats.decode_errors += 1
+        self._error = self._error or reason(error)
+
+    def _note_end(self, packet: av.Packet[Any]) -> None:
+        at = packet.pts if packet.pts is not None else packet.dts
+        if at is not None and packet.time_base:
+            end = float((at + (packet.duration or 0)) * packet.time_base)
+            self.stats.last_end = max(self.stats.last_end, end)

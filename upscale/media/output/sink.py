@@ -1,0 +1,323 @@
+"""The output: takes upscaled frames and untouched packets, gives a whole file or none."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from upscale.errors import OutputError, UpscaleError
+from upscale.media.input.address import is_live
+from upscale.media.input.open import TAGS, ffmpeg_reasons
+from upscale.media.output.encode import FrameEncoder
+from upscale.media.output.formats import CONTAINERS
+from upscale.media.output.metadata import container_tags, needs_custom_tags
+from upscale.media.output.streams import (
+    Lane,
+    add_attachment,
+    add_copy,
+    add_cover,
+    add_encoded,
+    add_encoder,
+    make_converter,
+    movie_timescale,
+)
+from upscale.media.output.verify import Written, verify
+from upscale.options import Options
+from upscale.system.safe_file import STDIO, SafeFile, check_output, write_error
+
+if TYPE_CHECKING:
+    import av
+
+    from upscale.media.input.source import Source
+    from upscale.media.output.plan import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputReport:
+    """What was written.
+
+    Attributes:
+        path: of the output, "-" for standard output.
+        container, codec: muxer and video encoder.
+        size: (width, height).
+        frames: video frames.
+        duration: of the video in seconds, None without frames' durations.
+        file_size: bytes, None for standard output.
+        streams: number of output streams.
+        lost: what the output could not hold (from the plan).
+        adjusted_timestamps: time stamps moved because the container needs increasing ones.
+        verified: True if the file was read back and compared.
+    """
+
+    path: str
+    container: str
+    codec: str
+    size: tuple[int, int]
+    frames: int
+    duration: float | None
+    file_size: int | None
+    streams: int
+    lost: list[str] = field(default_factory=list)
+    adjusted_timestamps: int = 0
+    verified: bool = False
+
+
+class Sink:
+    """Writes one output.
+
+    A context manager: leaving it without `finish` removes the temporary file. Of a live input, which
+    cannot be read again, what was written is kept as ``NAME.incomplete.EXT`` instead. All calls must
+    come from one thread.
+    """
+
+    def __init__(
+        self, source: Source, output: str, plan: Plan, options: Options, encoded: av.VideoStream | None = None
+    ) -> None:
+        """Open the temporary file, add every stream and write the header.
+
+        Tells `source` which streams to deliver; must be called before iterating over it.
+
+        Args:
+            source: the opened input.
+            output: file name, or "-" for standard output.
+            plan: of `make_plan` for the same input and output.
+            options: of the job.
+            encoded: a stream of the planned codec, if the video comes encoded already: `encoded_packet`
+                takes it then, and `frame` must not be called.
+
+        Raises:
+            UsageError: the output must not be written (`check_output`).
+            OutputError: it cannot be created, or the muxer refuses a stream.
+        """
+        self.output = output
+        self.plan = plan
+        self._live = is_live(source.info.path)
+        self._encoder: FrameEncoder | None = None
+        self._held: Any = None  # the last encoded packet so far
+        self._origin: tuple[int, int] | None = None  # pts and dts of the first packet
+        self._end = 0  # of the frame that ends last
+        self._finished = False
+        self._file: SafeFile | None = None
+        self._container: Any = None
+        self._lanes: dict[int, Lane] = {}
+        self._written: list[Written] = []
+        check_output(source.info.path, output, options.overwrite)
+        try:
+            if output != STDIO:
+                self._file = SafeFile(output, overwrite=options.overwrite, recording=self._live)
+                source.notes += [f"found an unfinished recording: {kept}" for kept in self._file.recovered]
+            with ffmpeg_reasons(), self._translated():
+                self._open(source, encoded)
+        except BaseException:
+            self._abort()
+            raise
+
+    def _open(self, source: Source, encoded: av.VideoStream | None) -> None:
+        import av
+
+        video = source.info.video
+        assert video is not None
+
+        tags = container_tags(source.info.metadata)
+        muxer = dict(self.plan.muxer_options)
+        if needs_custom_tags(self.plan.container, tags):
+            muxer["movflags"] = muxer.get("movflags", "") + "+use_metadata_tags"
+        if "movflags" in muxer:
+            muxer["movie_timescale"] = str(movie_timescale(self.plan, source.container.streams))
+        url = "pipe:1" if self._file is None else "file:" + self._file.path
+        if self._file is None or self._live:
+            # A player at the other end shows each frame as it comes; of a recording that is killed, all
+            # but the last second can be read.
+            muxer["flush_packets"] = "1"
+            if self.plan.container in ("matroska", "webm"):
+                muxer["cluster_time_limit"] = "1000"
+        self._container = av.open(url, "w", format=self.plan.container, container_options=muxer, **TAGS)
+        self._container.metadata.update(tags)
+        inputs = {s.index: s for s in source.container.streams}
+        for entry in self.plan.streams:
+            stream = inputs.get(entry.index)
+            if entry.action == "encode":
+                if encoded is None:
+                    self._stream = add_encoder(self._container, self.plan, video, stream)
+                    self._encoder = FrameEncoder(self._stream, self.plan, video)
+                else:
+                    self._stream = add_encoded(self._container, self.plan, video, stream, encoded)
+                self._main = Written("video", main=True)
+                self._written.append(self._main)
+            elif stream is None:
+                raise OutputError(f"input stream #{entry.index} is gone")
+            elif entry.action == "attach":
+                kind = "attachment" if entry.kind == "attachment" else "cover"
+                (add_attachment if kind == "attachment" else add_cover)(
+                    self._container, source.info.path, stream
+                )
+                self._written.append(Written(kind, packets=1))
+            elif entry.action in ("copy", "convert"):
+                make = add_copy if entry.action == "copy" else make_converter
+                lane = make(self._container, self.plan, entry, stream)
+                self._lanes[entry.index] = lane
+                self._written.append(lane.written)
+        chapters = list(source.chapters)
+        if chapters and CONTAINERS[self.plan.container].chapters:
+            self._container.set_chapters(chapters)
+        self._container.start_encoding()
+        source.select(set(self._lanes))
+
+    def frame(self, frame: av.VideoFrame) -> None:
+        """Encode one frame.
+
+        Args:
+            frame: of the planned size, with pts and time base; in any pixel format. May be changed.
+
+        Raises:
+            OutputError: the encoder, the disk or the pipe failed.
+        """
+        assert self._encoder is not None
+        frame = self._encoder.prepare(frame)
+        with self._translated():
+            self._mux_video(self._encoder.encode(frame))
+
+    def encoded_packet(self, packet: av.Packet, times: tuple[int, int, int]) -> None:
+        """Write one packet of the video, encoded elsewhere with the planned encoder.
+
+        Args:
+            packet: in decoding order. May be changed.
+            times: its pts, dts and duration in ticks of the planned encoder's time base.
+
+        Raises:
+            OutputError: the disk failed.
+        """
+        packet.time_base = self.plan.encoder.time_base
+        packet.pts, packet.dts, packet.duration = times
+        packet.stream = self._stream
+        before, self._held = self._held, packet
+        if before is not None:
+            with self._translated():
+                self._mux_video([before])
+
+    def _mux_video(self, packets: list[Any], *, last: bool = False) -> None:
+        for packet in packets:
+            if self._origin is None and packet.dts is not None:
+                self._origin = (packet.pts, packet.dts)
+            self._end = max(self._end, packet.pts + (packet.duration or 0))
+            self._main.add(packet.pts, packet.duration, float(packet.time_base))
+            if last:
+                self._stretch(packet)
+            self._container.mux(packet)
+
+    def packet(self, packet: av.Packet) -> None:
+        """Pass on one packet of a selected stream; packets of other streams are ignored.
+
+        Raises:
+            OutputError: the disk or the pipe failed, or a conversion did.
+        """
+        lane = self._lanes.get(packet.stream.index)
+        if lane is None or packet.size == 0:
+            return
+        with self._translated():
+            for ready in lane.accept(packet):
+                self._container.mux(ready)
+
+    def finish(self) -> OutputReport:
+        """Flush the encoders, close, compare with what went in, and give the file its name.
+
+        Raises:
+            OutputError: nothing was encoded, writing failed, or the file is not what it must be.
+        """
+        frames = self._encoder.frames if self._encoder is not None else self._main.packets + bool(self._held)
+        if not frames:
+            raise OutputError("no frame came out of the input")
+        with self._translated():
+            rest = self._encoder.flush() if self._encoder is not None else [self._held]
+            self._mux_video(rest[:-1])
+            self._mux_video(rest[-1:], last=True)
+            for lane in self._lanes.values():
+                for ready in lane.flush():
+                    self._container.mux(ready)
+            container, self._container = self._container, None
+            container.close()
+        if self._main.packets != frames:
+            raise OutputError(f"the encoder wrote {self._main.packets} of {frames} frames")
+        size = None
+        if self._file is not None:
+            size = self._verify(self._file)
+            self._file.commit()
+        self._finished = True
+        return self._report(size)
+
+    def _stretch(self, packet: Any) -> None:
+        """Let the last packet end the track when the last frame does.
+
+        The mov muxer measures a track in decoding times, and with B-frames the packet that it gets
+        last is not the frame that is shown last: that frame's duration would be lost.
+        """
+        if "movflags" not in self.plan.muxer_options or self._origin is None or packet.dts is None:
+            return
+        first_pts, first_dts = self._origin
+        packet.duration = max(1, (self._end - first_pts) - (packet.dts - first_dts))
+
+    def _verify(self, file: SafeFile) -> int:
+        import os
+
+        container = CONTAINERS[self.plan.container]
+        tolerance = float(2 * container.tick) if container.tick else 0.001
+        try:
+            verify(file.path, container.name, self._written, tolerance if container.vfr else None)
+        except OutputError as error:
+            error.path = self.output
+            raise
+        return os.path.getsize(file.path)
+
+    def _report(self, size: int | None) -> OutputReport:
+        main = self._main
+        adjusted = self._encoder.adjusted if self._encoder is not None else 0
+        duration = None if main.start is None or main.end is None else main.end - main.start
+        return OutputReport(
+            path=self.output,
+            container=self.plan.container,
+            codec=self.plan.encoder.codec,
+            size=self.plan.size,
+            frames=main.packets,
+            duration=duration,
+            file_size=size,
+            streams=len(self._written),
+            lost=list(self.plan.lost),
+            adjusted_timestamps=adjusted + sum(lane.adjusted for lane in self._lanes.values()),
+            verified=self._file is not None,
+        )
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """FFmpeg's and the system's errors as `OutputError`."""
+        import av
+
+        try:
+            yield
+        except (av.FFmpegError, OSError) as error:
+            raise write_error(error, self.output) from error
+        except ValueError as error:
+            raise OutputError(str(error), path=self.output) from error
+
+    def _abort(self) -> str | None:
+        """Close everything and remove the temporary file; where it is, if it is worth keeping."""
+        worth = self._live and self._encoder is not None and self._encoder.frames > 0
+        # removed first: the mp4 muxer would otherwise rewrite the whole file to move its index
+        if self._file is not None and not worth:
+            self._file.discard()
+        container, self._container = self._container, None
+        if container is not None:
+            with contextlib.suppress(Exception):  # the error that brought us here counts
+                container.close()
+        return self._file.keep() if self._file is not None and worth else None
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._finished and (kept := self._abort()) and isinstance(error, UpscaleError):
+            error.args = (f"{error}; what was recorded is in {kept}",)

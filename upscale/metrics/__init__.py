@@ -1,0 +1,1 @@
+"""How near one picture is to another."""
