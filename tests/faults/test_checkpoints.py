@@ -1,4 +1,4 @@
-"""Fault 75: a checkpoint that is being written when the power goes. 72 to 74: tests/train/test_train_cli.py."""
+"""Fault 75: a checkpoint that is being written when the power goes. 72 to 74 are in test_train_cli.py."""
 
 from __future__ import annotations
 
