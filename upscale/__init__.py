@@ -11,9 +11,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from upscale.version import __version__
 
 if TYPE_CHECKING:
+    from upscale.api import upscale_file
     from upscale.backends import available
     from upscale.errors import (
         BackendError,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
         UsageError,
     )
     from upscale.events import BatchResult, Event, Result
-    from upscale.job.single import upscale_file
     from upscale.jobs.batch import upscale_directory
     from upscale.media.input.probe import MediaInfo, VideoInfo, probe
     from upscale.model.weights import ModelFiles, find_model
@@ -57,7 +57,7 @@ _HOMES = {
     "find_model": "upscale.model.weights",
     "probe": "upscale.media.input.probe",
     "upscale_directory": "upscale.jobs.batch",
-    "upscale_file": "upscale.job.single",
+    "upscale_file": "upscale.api",
 }
 
 __all__ = [
@@ -78,6 +78,7 @@ __all__ = [
     "UpscaleError",
     "UsageError",
     "VideoInfo",
+    "__version__",
     "available",
     "find_model",
     "probe",

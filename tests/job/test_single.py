@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 from conftest import MakeClip
 
-from upscale import OutputError, UsageError
+from upscale import OutputError, UsageError, upscale_file
 from upscale.events import Event, Progress, Result, Start, Warned
 from upscale.frame.upscaler import FrameUpscaler
-from upscale.job.single import upscale_file
 from upscale.options import Options
 
 LANCZOS = Options(model="lanczos")

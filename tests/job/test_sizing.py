@@ -8,8 +8,9 @@ from fractions import Fraction
 import pytest
 
 from upscale.errors import UsageError
-from upscale.job.sizing import even, target_sar, target_size
+from upscale.job.sizing import even, target_size
 from upscale.media.input.probe import VideoInfo
+from upscale.media.output.geometry import target_sar
 from upscale.options import Options
 
 

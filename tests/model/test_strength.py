@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from networks import FULL, TINY, random_weights, real_luma, write_model
 from pairs import INT8_PSNR, KINDS, gan_weights, psnr, reference, run
 
-from upscale import backends
+from upscale import backends, upscale_file
 from upscale.backends import auto, trial
 from upscale.backends.variants import Variant
 from upscale.cli.info import info
@@ -23,7 +23,6 @@ from upscale.cli.listing import print_lists
 from upscale.cli.main import run as run_command
 from upscale.errors import ModelError, UsageError
 from upscale.events import Event, Start
-from upscale.job.single import upscale_file
 from upscale.jobs.batch import upscale_directory
 from upscale.model import weights as weights_module
 from upscale.model.weights import bundled, find_model

@@ -11,12 +11,13 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
+from upscale.backends.pytorch import load_generator
 from upscale.errors import ModelError, UsageError
 from upscale.model import weights
 from upscale.model.complexity import complexity
 from upscale.model.config import MAX_PARAMETERS, GeneratorConfig
 from upscale.model.generator import Generator
-from upscale.model.weights import KINDS, bundled, find_model, load_generator
+from upscale.model.weights import KINDS, bundled, find_model
 
 BUNDLED = sorted(bundled())
 

@@ -10,7 +10,6 @@ from upscale.errors import UsageError
 
 if TYPE_CHECKING:
     from upscale.backends.base import Backend
-    from upscale.backends.variants import Variant
     from upscale.model.weights import ModelFiles
 
 #: Backend → (module with its `load`, packages of which one must be installed, how to get them).
@@ -47,7 +46,7 @@ def load(
 
     Args:
         precision: one of `upscale.backends.variants.PRECISIONS`; None is the most exact that the model has a
-            file for. `choose` finds the fastest that is exact enough.
+            file for. `upscale.backends.auto.choose` finds the fastest that is exact enough.
         device: where to compute; each backend names its own. None lets it choose.
         threads: processor threads in all, shared by the calls in flight. None is every core.
 
@@ -61,29 +60,6 @@ def load(
     module = importlib.import_module(_BACKENDS[name][0])
     backend: Backend = module.load(model, precision=precision, device=device, threads=threads)
     return backend
-
-
-def choose(
-    model: ModelFiles,
-    height: int,
-    width: int,
-    *,
-    backend: str = "auto",
-    precision: str = "auto",
-    bits: int = 8,
-    device: str | None = None,
-    threads: int | None = None,
-) -> tuple[Variant, str]:
-    """The fastest way to run height×width frames here that is exact enough, and why.
-
-    See `upscale.backends.auto`.
-    """
-    from upscale.backends import auto
-
-    return auto.choose(
-        model, height, width,
-        backend=backend, precision=precision, bits=bits, device=device, threads=threads,
-    )  # fmt: skip
 
 
 def _installed(package: str) -> bool:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from upscale.backends.base import Closing, Luma
 from upscale.backends.luma import Floats, to_codes, to_network
-from upscale.errors import BackendError, UpscaleError
+from upscale.errors import BackendError, ModelError, UpscaleError
+from upscale.model.blend import blend_safetensors, blended
 from upscale.system.cores import plan_threads
 
 if TYPE_CHECKING:
@@ -54,8 +55,6 @@ class TorchBackend(Closing):
             import torch
         except ImportError as e:
             raise BackendError("the torch backend needs PyTorch: pip install 'upscale[torch]'") from e
-        from upscale.model.weights import load_generator
-
         self._torch = torch
         network = load_generator(model)
         self._device = self._find_device(device)
@@ -172,3 +171,34 @@ def load(
     if precision not in (None, "fp32", "bf16", "fp16"):
         raise BackendError(f"the torch backend has no {precision}")
     return TorchBackend(model, precision=precision or "fp32", device=device, threads=threads)
+
+
+def load_generator(files: ModelFiles) -> Generator:
+    """The folded network in eval mode, on the CPU, float32; blended if `files` has a partner.
+
+    Raises:
+        UsageError: the partner is another network.
+        ModelError: no safetensors file, damaged, of another shape, or not finite.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from upscale.model.generator import Generator
+
+    path = files.safetensors
+    if path is None or files.config is None:
+        raise ModelError("the torch backend needs a .safetensors file", path=files.name)
+    content = blended(files, "safetensors", blend_safetensors)
+    try:
+        tensors = load(path.read_bytes() if content is None else content)
+    except (SafetensorError, OSError) as e:
+        raise ModelError(f"damaged weights file: {e}", path=str(path)) from e
+    network = Generator(files.config)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as e:
+        raise ModelError("the weights do not fit the configuration in the header", path=str(path)) from e
+    if not all(torch.isfinite(t).all() for t in tensors.values()):
+        raise ModelError("the weights are not all finite numbers", path=str(path))
+    return network.eval()

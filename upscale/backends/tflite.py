@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +16,9 @@ import numpy as np
 from upscale.backends.base import Closing, Luma
 from upscale.backends.luma import crop_codes, fill_codes, fill_floats, padded_size, to_codes
 from upscale.backends.tflite_blend import blend_tflite
-from upscale.backends.vet import vet_tflite
-from upscale.errors import BackendError, ModelError
+from upscale.errors import BackendError, ModelError, UpscaleError
 from upscale.model.blend import blended
-from upscale.model.weights import SUFFIXES
+from upscale.model.weights import SUFFIXES, weights_folder
 from upscale.system.cores import plan_threads
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ _TRIAL = 16
 #: size of one costs half as much as computing its pixels, so that sizes that come often have their own.
 _SPARE_PIXELS = 4 * 256 * 256
 _redirecting = threading.Lock()
+#: Seconds for loading and one run on 16×16 pixels, with a slow disk's time to import the runtime.
+_VET_TIMEOUT = 60.0
+_vetted: set[tuple[str, int, int]] = set()
 
 
 class TfliteBackend(Closing):
@@ -312,3 +316,53 @@ def _quiet() -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+
+
+def vet_tflite(path: Path) -> None:
+    """Load and run a file apart; bundled files, whose hashes are known, and those tried before are let pass.
+
+    LiteRT trusts what a file says of itself: a damaged or hostile one can end the process that loads it, and
+    no check of ours replaces its own reading. In a child process only the trial dies.
+
+    Raises:
+        ModelError: it is no ×2 luma network, or the process that loaded it crashed or did not end.
+    """
+    path = path.resolve()
+    if path.parent == weights_folder().resolve():
+        return
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ModelError(error.strerror or str(error), path=str(path)) from error
+    mark = str(path), found.st_size, found.st_mtime_ns
+    if mark in _vetted:
+        return
+    # -P and this path make the child import this very package, and nothing from the current folder.
+    paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    command = [sys.executable, "-P", "-m", "upscale.backends.tflite", str(path)]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=_VET_TIMEOUT, env=environment, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise ModelError("the network does not come to an end", path=str(path)) from None
+    except OSError as error:
+        raise ModelError(f"cannot be tried: {error.strerror}", path=str(path)) from error
+    if done.returncode:
+        words = done.stdout.decode(errors="replace").strip()
+        raise ModelError(words or "damaged: LiteRT crashes when it loads this model", path=str(path))
+    _vetted.add(mark)
+
+
+def _main(path: str) -> int:
+    try:
+        TfliteBackend(Path(path), threads=1).close()
+    except UpscaleError as error:
+        sys.stdout.write(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1]))

@@ -68,8 +68,8 @@ def describe() -> dict[str, Any]:
     """What is measured on: processor, cores, versions."""
     import av
 
-    from upscale import __version__
     from upscale.system.cores import cores
+    from upscale.version import __version__
 
     return {
         "processor": _processor(),

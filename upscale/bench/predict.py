@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from upscale.events import Event, Progress, Result, Start
-from upscale.job.single import upscale_file
+from upscale.jobs.resume.local import upscale_here
 from upscale.options import Options
 
 #: Seconds of wall-clock time that are not counted, and that are.
@@ -57,7 +57,7 @@ def predict(input: str, options: Options, extension: str = "mkv") -> Prediction:
     with TemporaryDirectory(prefix="upscale-bench-") as folder:
         output = str(Path(folder) / f"part.{extension}")
         with suppress(_Enough):
-            upscale_file(input, output, replace(options, overwrite=True), watch)
+            upscale_here(input, output, replace(options, overwrite=True), watch)
     return watch.prediction(input)
 
 

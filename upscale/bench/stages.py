@@ -71,7 +71,8 @@ def network_fps(
 ) -> tuple[float, float, str]:
     """Frames per second with all threads busy, milliseconds for one frame on its own (both medians), and the
     precision that was chosen."""
-    from upscale.backends import choose, load
+    from upscale.backends import load
+    from upscale.backends.auto import choose
     from upscale.media.input.source import Source
     from upscale.media.pixels.planes import plane_view
     from upscale.model.weights import find_model

@@ -50,7 +50,7 @@ class Diagnosis:
 
 def diagnose() -> Diagnosis:
     """Look at everything. Heavy runtimes are imported in processes of their own."""
-    from upscale import __version__
+    from upscale.version import __version__
 
     found = Diagnosis()
     found.facts.update(

@@ -63,7 +63,7 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         return
     import av
 
-    from upscale import __version__
+    from upscale.version import __version__
 
     click.echo(f"upscale {__version__} (PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info})")
     ctx.exit()
@@ -280,8 +280,8 @@ def start(
 
 def _one(input: str, output: str | None, options: Options, show: OnEvent, as_json: bool) -> int:
     """Upscale one file; for those who read JSON a failure is an event too."""
+    from upscale.api import upscale_file
     from upscale.events import Failed
-    from upscale.job.single import upscale_file
 
     try:
         return 3 if upscale_file(input, output, options, show).damaged else 0

@@ -13,8 +13,8 @@ import click
 
 from upscale.cli.text import say, table
 from upscale.errors import Interrupted, UsageError
-from upscale.train.config import TrainConfig
-from upscale.train.job import RECIPE, TrainJob
+from upscale.train.config import TrainConfig, TrainJob
+from upscale.train.job import RECIPE
 from upscale.train.losses import LOSSES
 from upscale.train.recipe import override, read_recipe
 

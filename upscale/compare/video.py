@@ -12,8 +12,9 @@ from upscale.compare.crops import Crop
 from upscale.compare.lettering import CELL_HEIGHT, draw_text, fit
 from upscale.compare.sheet import enlarge
 from upscale.errors import UsageError
+from upscale.media.input.open import output_error
 from upscale.media.pixels.rgb import RGB
-from upscale.system.safe_file import SafeFile, write_error
+from upscale.system.safe_file import SafeFile
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -66,7 +67,7 @@ def write_video(
                 stream = container.streams.video[0]
                 container.mux(stream.encode(None))
         except av.FFmpegError as error:
-            raise write_error(error, path) from error
+            raise output_error(error, path) from error
         file.commit()
     return frames
 

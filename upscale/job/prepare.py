@@ -79,13 +79,10 @@ def prepare(
         UpscaleError: as `upscale.upscale_file`.
     """
     from upscale.job.sizing import target_size
-    from upscale.jobs.resume.work_folder import remove_joined
     from upscale.media.output.plan import make_plan
     from upscale.system.safe_file import check_output
 
     path, note = naming.resolve_output(input, output, options)
-    if path != "-":
-        remove_joined(path)
     check_output(input, path, options.overwrite)
     model = find_model(options)
     source = open_source(input, options)
@@ -146,9 +143,9 @@ def with_fixed_backend(options: Options) -> Options:
     model = find_model(options)
     if options.backend != "auto" or isinstance(model, str):
         return options
-    from upscale import backends
+    from upscale.backends import auto
 
-    found, _ = backends.choose(
+    found, _ = auto.choose(
         model, 360, 640, precision=options.precision, device=options.device, threads=options.threads
     )
     return replace(options, backend=found.backend)
@@ -167,8 +164,7 @@ def choose_runtime(job: Prepared, before: str | None = None) -> str:
         return "swscale"
     from av import VideoFormat
 
-    from upscale import backends
-    from upscale.backends import variants
+    from upscale.backends import auto, variants
     from upscale.media.pixels.planes import bit_depth
 
     o, video = job.options, job.video
@@ -178,7 +174,7 @@ def choose_runtime(job: Prepared, before: str | None = None) -> str:
             wanted = ((o.backend, found.backend), (o.precision, found.precision), (o.device, found.device))
             if all(asked in ("auto", None, used) for asked, used in wanted):
                 return before
-    found, _ = backends.choose(
+    found, _ = auto.choose(
         job.model, video.height, video.width,
         backend=o.backend, precision=o.precision, device=o.device, threads=o.threads,
         bits=bit_depth(VideoFormat(job.source.frame_format)),

@@ -4,7 +4,8 @@ The short side of the *stored* picture becomes the target (720 by default); the 
 rounded to an even number. Rotation is a tag that stays: a phone's 640x360 picture with a 90 degree
 tag becomes 1280x720 with the same tag. Pixels that are not square stay so: the sample aspect ratio is
 kept, and where rounding (or ``--width`` with ``--height``) changes the ratio of the sides, it is
-adjusted by exactly that (`target_sar`), so the picture is shown as wide and as high as before.
+adjusted by exactly that (`target_sar` in `upscale.media.output.geometry`), so the picture is shown as
+wide and as high as before.
 """
 
 from __future__ import annotations
@@ -47,18 +48,6 @@ def target_size(info: VideoInfo, options: Options) -> tuple[int, int]:
         size = _short_side(width, height, options.target or DEFAULT_TARGET)
     _check_size(info, size)
     return size
-
-
-def target_sar(info: VideoInfo, size: tuple[int, int]) -> Fraction | None:
-    """Sample aspect ratio that shows an output of `size` in the input's display aspect, exactly.
-
-    None where the input has none and rounding alone changed the ratio of the sides (by less than 1 %):
-    an untagged picture stays untagged.
-    """
-    change = Fraction(info.width * size[1], info.height * size[0])
-    if not info.sar_set and abs(change - 1) < Fraction(1, 100):
-        return None
-    return info.sar * change
 
 
 def even(length: Fraction | int) -> int:

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from upscale.errors import Interrupted, LargeEnough, NoVideo, UpscaleError
 from upscale.events import Failed, OnEvent, Result, Skipped
+from upscale.jobs.resume.local import Task, upscale_here
 from upscale.options import Options
 
 Outcome = Result | Skipped | Failed
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One input and where its result goes (None: beside it)."""
-
-    input: str
-    output: str | None
-
-
 def attempt(task: Task, options: Options, on_event: OnEvent) -> Outcome:
     """`upscale.upscale_file`, with every error as an outcome. Interruptions are handed on."""
-    from upscale.job.single import upscale_file
-
     try:
-        return upscale_file(task.input, task.output, options, on_event)
+        return upscale_here(task.input, task.output, options, on_event)
     except Interrupted:
         raise
     except Exception as error:

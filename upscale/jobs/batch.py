@@ -12,8 +12,9 @@ from pathlib import Path
 from upscale.errors import OutputError, UsageError
 from upscale.events import BatchResult, BatchStart, Failed, OnEvent, Result, Skipped, Warned, ignore
 from upscale.job import naming
-from upscale.job.single import find_model, with_fixed_backend
-from upscale.jobs.attempt import Outcome, Task, attempt, outcome_of
+from upscale.job.prepare import find_model, with_fixed_backend
+from upscale.jobs.attempt import Outcome, attempt, outcome_of
+from upscale.jobs.resume.local import Task
 from upscale.jobs.resume.work_folder import is_work_folder
 from upscale.media.input.address import as_file
 from upscale.options import Options

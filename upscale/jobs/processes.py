@@ -22,7 +22,8 @@ from typing import Any
 from upscale.errors import Interrupted
 from upscale.events import Event, Failed, OnEvent
 from upscale.job import stopping
-from upscale.jobs.attempt import Outcome, Task, attempt
+from upscale.jobs.attempt import Outcome, attempt
+from upscale.jobs.resume.local import Task
 from upscale.options import Options
 from upscale.system.cores import cores
 

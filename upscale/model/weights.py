@@ -12,13 +12,10 @@ import json
 import struct
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from upscale.errors import ModelError, UsageError
 from upscale.model.config import GeneratorConfig
-
-if TYPE_CHECKING:
-    from upscale.model.generator import Generator
 
 #: File kinds of one model, in the order in which they are listed.
 KINDS = ("safetensors", "onnx", "tflite", "tflite_int8", "onnx_int8")
@@ -228,35 +225,3 @@ def read_header(path: Path) -> tuple[GeneratorConfig, dict[str, str]]:
     if "config" not in metadata:
         raise ModelError("a safetensors file without this project's configuration", path=str(path))
     return GeneratorConfig.from_json(metadata["config"]), metadata
-
-
-def load_generator(files: ModelFiles) -> Generator:
-    """The folded network in eval mode, on the CPU, float32; blended if `files` has a partner.
-
-    Raises:
-        UsageError: the partner is another network.
-        ModelError: no safetensors file, damaged, of another shape, or not finite.
-    """
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    from upscale.model.blend import blend_safetensors, blended
-    from upscale.model.generator import Generator
-
-    path = files.safetensors
-    if path is None or files.config is None:
-        raise ModelError("the torch backend needs a .safetensors file", path=files.name)
-    content = blended(files, "safetensors", blend_safetensors)
-    try:
-        tensors = load(path.read_bytes() if content is None else content)
-    except (SafetensorError, OSError) as e:
-        raise ModelError(f"damaged weights file: {e}", path=str(path)) from e
-    network = Generator(files.config)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as e:
-        raise ModelError("the weights do not fit the configuration in the header", path=str(path)) from e
-    if not all(torch.isfinite(t).all() for t in tensors.values()):
-        raise ModelError("the weights are not all finite numbers", path=str(path))
-    return network.eval()

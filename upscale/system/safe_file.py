@@ -61,17 +61,13 @@ def _same_file(first: str, second: str) -> bool:
         return os.path.realpath(first) == os.path.realpath(second)
 
 
-def write_error(error: BaseException, path: str | None = None) -> OutputError:
-    """Translate an exception of PyAV or the system that came while writing."""
-    from upscale.media.input.open import reason
-
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+def write_error(error: OSError, path: str | None = None) -> OutputError:
+    """Translate an error of the operating system that came while writing."""
+    if error.errno == errno.ENOSPC:
         return OutputError("no space left on the disk", path=path)
     if isinstance(error, BrokenPipeError):
         return OutputError("the reader of the pipe went away", path=path)
-    if isinstance(error, OSError) and error.strerror and not getattr(error, "log", None):
-        return OutputError(error.strerror, path=path)
-    return OutputError(reason(error), path=path)
+    return OutputError(error.strerror or str(error), path=path)
 
 
 class SafeFile:

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import upscale
 from upscale.model.complexity import complexity
 from upscale.train.files import write_whole
 from upscale.train.recipe import from_mapping, to_toml
+from upscale.version import __version__
 
 if TYPE_CHECKING:
+    from upscale.train.config import TrainJob
     from upscale.train.export import Exported
-    from upscale.train.job import TrainJob
 
 
 def write_card(path: Path, exported: Exported, job: TrainJob, crops: Path) -> None:
@@ -118,4 +118,4 @@ def _parity(exported: Exported) -> str:
     ]
     if parity.int8_psnr is not None:
         parts.append(f"int8 is {parity.int8_psnr:.1f} dB from it")
-    return "; ".join(parts) + f", on held-out crops at 8 and 10 bit. upscale {upscale.__version__}."
+    return "; ".join(parts) + f", on held-out crops at 8 and 10 bit. upscale {__version__}."

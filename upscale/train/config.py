@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from upscale.train.losses import LOSSES
 
@@ -99,3 +100,31 @@ class TrainConfig:
     checkpoint_every: int = 500
     threads: int = 0
     bf16: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainJob:
+    """What `train` is asked for.
+
+    Attributes:
+        folder: of videos and pictures.
+        output: path without suffix of the files to write, e.g. ``weights/my``.
+        run: working folder for crops, checkpoints and the log; None is ``OUTPUT.run``.
+        resume: go on where an interrupted run stopped.
+        start_from: checkpoint of an earlier run to start from.
+        teacher: checkpoint of a larger network for the "distill" loss.
+        crops: finished cache of crops of another run; None makes one in `run`.
+    """
+
+    folder: Path
+    output: Path
+    config: TrainConfig
+    run: Path | None = None
+    resume: bool = False
+    start_from: Path | None = None
+    teacher: Path | None = None
+    crops: Path | None = None
+
+    @property
+    def run_folder(self) -> Path:
+        return self.run or self.output.with_name(self.output.name + ".run")

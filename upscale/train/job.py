@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from upscale.errors import TrainError, UsageError
-from upscale.train.config import TrainConfig
+from upscale.train.config import TrainJob
 from upscale.train.files import write_whole
 from upscale.train.recipe import to_toml
 
@@ -24,34 +23,6 @@ OnSource = Callable[[int, int, str, str | None], None]
 PARTNER = "_fidelity"
 #: The settings of a run, in its folder.
 RECIPE = "recipe.toml"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainJob:
-    """What `train` is asked for.
-
-    Attributes:
-        folder: of videos and pictures.
-        output: path without suffix of the files to write, e.g. ``weights/my``.
-        run: working folder for crops, checkpoints and the log; None is ``OUTPUT.run``.
-        resume: go on where an interrupted run stopped.
-        start_from: checkpoint of an earlier run to start from.
-        teacher: checkpoint of a larger network for the "distill" loss.
-        crops: finished cache of crops of another run; None makes one in `run`.
-    """
-
-    folder: Path
-    output: Path
-    config: TrainConfig
-    run: Path | None = None
-    resume: bool = False
-    start_from: Path | None = None
-    teacher: Path | None = None
-    crops: Path | None = None
-
-    @property
-    def run_folder(self) -> Path:
-        return self.run or self.output.with_name(self.output.name + ".run")
 
 
 def train(

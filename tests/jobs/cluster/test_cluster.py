@@ -17,9 +17,8 @@ import av
 import pytest
 from conftest import ROOT, MakeClip
 
-from upscale import Options
+from upscale import Options, upscale_file
 from upscale.errors import ClusterError
-from upscale.job.single import upscale_file
 from upscale.jobs.cluster import connect as scheduler
 
 #: Everybody must cut alike.

@@ -20,10 +20,10 @@ import pytest
 from clips import write_program
 from outputs import contents
 
+from upscale import upscale_file
 from upscale.errors import Interrupted, OutputError, UsageError
 from upscale.events import Event, Progress, Result, Resumed, Start
 from upscale.job import stopping
-from upscale.job.single import upscale_file
 from upscale.jobs.resume import disk_space as space
 from upscale.jobs.resume.work_folder import folder_of
 from upscale.options import Options
@@ -261,9 +261,9 @@ def test_auto_stays_with_the_runtime_it_began_with(
     output = tmp_path / "out.mkv"
     from upscale.backends.variants import Variant
 
-    monkeypatch.setattr("upscale.backends.choose", lambda *a, **k: (Variant("onnx", "fp32"), "said so"))
+    monkeypatch.setattr("upscale.backends.auto.choose", lambda *a, **k: (Variant("onnx", "fp32"), "said so"))
     interrupt(clip, output, 15, job)
-    monkeypatch.setattr("upscale.backends.choose", lambda *a, **k: (Variant("torch", "fp32"), "so"))
+    monkeypatch.setattr("upscale.backends.auto.choose", lambda *a, **k: (Variant("torch", "fp32"), "so"))
     result = upscale_file(str(clip), str(output), job)
     assert "onnx" in result.backend
     assert result.resumed_frames

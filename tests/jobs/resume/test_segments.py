@@ -15,10 +15,10 @@ from clips import MS, flat_frame, write_interlaced, write_program, write_video
 from outputs import contents
 from rich_clip import write_hdr, write_rich
 
+from upscale import upscale_file
 from upscale.errors import MediaError
 from upscale.events import Result
 from upscale.job.prepare import choose_runtime, prepare
-from upscale.job.single import upscale_file
 from upscale.jobs.resume.fingerprint import job_facts
 from upscale.jobs.resume.join import join
 from upscale.jobs.resume.journal import Journal

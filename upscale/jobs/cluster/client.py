@@ -22,15 +22,17 @@ from upscale.backends import variants
 from upscale.errors import ClusterError, MediaError, UpscaleError, UsageError
 from upscale.events import Event, OnEvent, Result, Skipped, Warned
 from upscale.job import stopping
+from upscale.job.naming import resolve_output
 from upscale.job.prepare import Prepared, choose_runtime, find_model, prepare
 from upscale.job.report import Reporter
-from upscale.jobs.attempt import Task
 from upscale.jobs.cluster.connect import ANSWER, answer_of, connected, one_line
 from upscale.jobs.cluster.spread import SpreadJob
 from upscale.jobs.cluster.worker import Needs, Order, versions, work
 from upscale.jobs.resume.fingerprint import weights_hash
 from upscale.jobs.resume.journal import Segment
+from upscale.jobs.resume.local import Task
 from upscale.jobs.resume.segments import Piece, segment_length
+from upscale.jobs.resume.work_folder import remove_joined
 from upscale.options import Options
 
 if TYPE_CHECKING:
@@ -199,6 +201,8 @@ class _Run:
                 raise UsageError("only files that all machines see can be handed to a cluster")
             if self._options.realtime:
                 raise UsageError("--realtime is the pace of this machine, not that of a cluster")
+            path, _ = resolve_output(task.input, task.output, self._options)
+            remove_joined(path)
             job = prepare(stack, task.input, task.output, self._options)
             file = _File(task=task, job=job, reporter=Reporter(task.input, self._on_event), stack=stack)
             for note in job.notes:

@@ -73,7 +73,7 @@ def versions() -> str:
     """What this process runs."""
     import av
 
-    from upscale import __version__
+    from upscale.version import __version__
 
     return f"upscale {__version__} with PyAV {av.__version__} and FFmpeg {av.ffmpeg_version_info}"
 
@@ -107,9 +107,9 @@ def work(order: Order) -> Result | Segment | UpscaleError:
 
 def _work(order: Order, line: _Line) -> Result | Segment:
     if order.piece is None:
-        from upscale.job.single import upscale_file
+        from upscale.jobs.resume.local import upscale_here
 
-        return upscale_file(order.input, order.output, order.options, line.event)
+        return upscale_here(order.input, order.output, order.options, line.event)
     from upscale.jobs.resume.segments import make_segment
 
     return make_segment(

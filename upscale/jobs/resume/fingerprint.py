@@ -31,7 +31,7 @@ def job_facts(job: Prepared, runtime: str) -> dict[str, Any]:
     """
     import av
 
-    from upscale import __version__
+    from upscale.version import __version__
 
     o, plan, encoder = job.options, job.plan, job.plan.encoder
     return {

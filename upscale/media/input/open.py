@@ -9,6 +9,7 @@ own probing) and to every decoder, because FFmpeg does not hand them from one to
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import sys
@@ -19,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 import av
 import av.logging
 
-from upscale.errors import MediaError, UsageError
+from upscale.errors import MediaError, OutputError, UsageError
 from upscale.media.input.address import STDIN, Address, parse
 from upscale.media.input.log import listening
 from upscale.options import TIMEOUT
+from upscale.system.safe_file import write_error
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -105,6 +107,15 @@ def reason(error: BaseException) -> str:
 def media_error(error: BaseException, path: str | None = None) -> MediaError:
     """Translate an exception of PyAV or the system."""
     return MediaError(reason(error), path=path)
+
+
+def output_error(error: av.FFmpegError | OSError, path: str | None = None) -> OutputError:
+    """Translate an exception of PyAV or the system that came while writing."""
+    if isinstance(error, OSError):
+        known = error.errno == errno.ENOSPC or isinstance(error, BrokenPipeError)
+        if known or (error.strerror and not getattr(error, "log", None)):
+            return write_error(error, path)
+    return OutputError(reason(error), path=path)
 
 
 def check_input(path: str) -> None:

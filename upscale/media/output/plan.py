@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from upscale.job.sizing import target_sar
 from upscale.media.input import hdr as hdr_module
 from upscale.media.output.audio import convertible, target_encoder
 from upscale.media.output.encoder_check import (
@@ -18,8 +17,8 @@ from upscale.media.output.encoder_check import (
 )
 from upscale.media.output.encoders import EncoderChoice, default_codec
 from upscale.media.output.formats import Container, canonical, container_for, muxer_options
+from upscale.media.output.geometry import is_identity, target_sar
 from upscale.media.output.metadata import container_tags, language_for
-from upscale.media.output.rotation import is_identity
 from upscale.media.output.subtitles import conversion_loss, is_text
 from upscale.options import Options
 

@@ -12,13 +12,12 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from upscale.errors import OutputError
-from upscale.media.input.open import ffmpeg_reasons, reason
+from upscale.media.input.open import ffmpeg_reasons, output_error, reason
 from upscale.media.output.encode import FrameEncoder
 from upscale.media.output.formats import CONTAINERS
 from upscale.media.output.streams import add_encoder
 from upscale.media.output.times import PacketTimes
 from upscale.system.locks import open_plain
-from upscale.system.safe_file import write_error
 
 if TYPE_CHECKING:
     import av
@@ -132,7 +131,7 @@ class SegmentWriter:
         try:
             yield
         except (av.FFmpegError, OSError) as error:
-            raise write_error(error) from error
+            raise output_error(error) from error
 
 
 @contextlib.contextmanager

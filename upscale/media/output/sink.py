@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from upscale.errors import OutputError, UpscaleError
 from upscale.media.input.address import is_live
-from upscale.media.input.open import TAGS, ffmpeg_reasons
+from upscale.media.input.open import TAGS, ffmpeg_reasons, output_error
 from upscale.media.output.encode import FrameEncoder
 from upscale.media.output.formats import CONTAINERS
 from upscale.media.output.metadata import container_tags, needs_custom_tags
@@ -26,7 +26,7 @@ from upscale.media.output.streams import (
 )
 from upscale.media.output.verify import Written, verify
 from upscale.options import Options
-from upscale.system.safe_file import STDIO, SafeFile, check_output, write_error
+from upscale.system.safe_file import STDIO, SafeFile, check_output
 
 if TYPE_CHECKING:
     import av
@@ -297,7 +297,7 @@ class Sink:
         try:
             yield
         except (av.FFmpegError, OSError) as error:
-            raise write_error(error, self.output) from error
+            raise output_error(error, self.output) from error
         except ValueError as error:
             raise OutputError(str(error), path=self.output) from error
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from upscale.errors import OutputError
-from upscale.media.output import amr, color, rotation
+from upscale.media.output import amr, color, geometry
 from upscale.media.output.audio import AudioConverter
 from upscale.media.output.encoder_check import configure, quiet_encoders
 from upscale.media.output.metadata import stream_tags
@@ -208,7 +208,7 @@ def _describe(stream: Any, plan: Plan, video: VideoInfo, source: Any) -> None:
         stream.sample_aspect_ratio = plan.sar
     if plan.display_matrix is not None:
         old = (video.width, video.height)
-        stream.set_display_matrix(rotation.scaled(plan.display_matrix, old, plan.size))
+        stream.set_display_matrix(geometry.scaled(plan.display_matrix, old, plan.size))
     if source is not None:
         stream.metadata.update(stream_tags(source.metadata, plan.container, encoded=True))
         stream.disposition = source.disposition

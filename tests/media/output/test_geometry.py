@@ -8,7 +8,7 @@ import pytest
 from rich_clip import passage, write_rich
 
 from upscale.media.input.probe import probe
-from upscale.media.output.rotation import is_identity, scaled
+from upscale.media.output.geometry import is_identity, scaled
 
 ONE, UNIT = 1 << 16, 1 << 30
 IDENTITY = (ONE, 0, 0, 0, ONE, 0, 0, 0, UNIT)
