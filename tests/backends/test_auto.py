@@ -69,7 +69,7 @@ FP32 = [Variant(name, "fp32") for name in ("onnx", "tflite", "torch")]
 
 
 def test_measures_every_backend_for_real(real: ModelFiles, cache: Path) -> None:
-    variant, reason = backends.choose(real, 48, 64, precision="fp32")
+    variant, reason = auto.choose(real, 48, 64, precision="fp32")
     (entry,) = json.loads(cache.read_text()).values()
     times = entry["times"]
     assert times.keys() == {str(v) for v in FP32}
@@ -80,8 +80,8 @@ def test_measures_every_backend_for_real(real: ModelFiles, cache: Path) -> None:
 
 
 def test_second_call_measures_nothing(model: ModelFiles, races: Races) -> None:
-    first, _ = backends.choose(model, 360, 640)
-    second, reason = backends.choose(model, 360, 640)
+    first, _ = auto.choose(model, 360, 640)
+    second, reason = auto.choose(model, 360, 640)
     assert (first, second, races.count) == (Variant("tflite", "int8"), first, 1)
     assert reason == (
         "measured earlier on this machine: tflite int8 5.0 ms, onnx int8 6.0 ms, torch fp32 10.0 ms, "
@@ -92,14 +92,14 @@ def test_second_call_measures_nothing(model: ModelFiles, races: Races) -> None:
 def test_exact_one_wins_a_near_tie_and_onnx_among_the_exact(model: ModelFiles, races: Races) -> None:
     """onnxruntime starts a second sooner than torch, and two per cent are noise."""
     races.times = {"onnx fp32": 20.0, "torch fp32": 19.6, "tflite fp32": 30.0, "tflite int8": 19.5}
-    assert backends.choose(model, 360, 640)[0] == Variant("onnx", "fp32")
+    assert auto.choose(model, 360, 640)[0] == Variant("onnx", "fp32")
 
 
 def test_what_was_asked_for_but_spoils_the_picture_is_refused(model: ModelFiles, races: Races) -> None:
     """A processor whose int8 kernels saturate, say: better an error than a worse picture."""
     races.times, races.refused = {}, {"onnx int8": "differs by 3.00 code values"}
     with pytest.raises(BackendError, match="not on this machine: onnx int8 differs"):
-        backends.choose(model, 360, 640, backend="onnx", precision="int8")
+        auto.choose(model, 360, 640, backend="onnx", precision="int8")
 
 
 @pytest.mark.parametrize(
@@ -118,12 +118,12 @@ def test_what_was_asked_for_is_all_that_races(
     asked: dict[str, Any], expected: Variant, model: ModelFiles, races: Races
 ) -> None:
     """More than 8 bits never run in int8, however fast it is."""
-    assert backends.choose(model, 360, 640, **asked)[0] == expected
+    assert auto.choose(model, 360, 640, **asked)[0] == expected
 
 
 def test_precision_and_depth_are_measured_on_their_own(model: ModelFiles, races: Races) -> None:
     for asked in ({}, {"precision": "fp32"}, {"backend": "onnx"}, {"bits": 10}, {"bits": 12}):
-        backends.choose(model, 360, 640, **asked)
+        auto.choose(model, 360, 640, **asked)
     assert races.count == 5
 
 
@@ -141,16 +141,16 @@ def test_precision_and_depth_are_measured_on_their_own(model: ModelFiles, races:
 def test_measures_again_when_something_changed(
     change: dict[str, Any], model: ModelFiles, races: Races, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backends.choose(model, 360, 640, threads=2)
+    auto.choose(model, 360, 640, threads=2)
     if "model" in change:
         model = replace(model, sha256={"onnx": "other"})
     if "processor" in change:
         monkeypatch.setattr(auto, "_processor", lambda: change["processor"])
     if "version" in change:
         monkeypatch.setattr("importlib.metadata.version", lambda _: change["version"])
-    backends.choose(model, *change.get("size", (360, 640)), threads=change.get("threads", 2))
+    auto.choose(model, *change.get("size", (360, 640)), threads=change.get("threads", 2))
     assert races.count == 2
-    backends.choose(model, *change.get("size", (360, 640)), threads=change.get("threads", 2))
+    auto.choose(model, *change.get("size", (360, 640)), threads=change.get("threads", 2))
     assert races.count == 2
 
 
@@ -162,10 +162,10 @@ def test_measures_again_when_something_changed(
      b'{"KEY": {"onnx": 1.0}}', b'{"KEY": 3}'],
 )  # fmt: skip
 def test_damaged_cache_is_replaced(content: bytes, model: ModelFiles, races: Races, cache: Path) -> None:
-    backends.choose(model, 360, 640)
+    auto.choose(model, 360, 640)
     (key,) = json.loads(cache.read_text())
     cache.write_bytes(content.replace(b"KEY", key.encode()))
-    assert backends.choose(model, 360, 640)[0] == Variant("tflite", "int8")
+    assert auto.choose(model, 360, 640)[0] == Variant("tflite", "int8")
     assert races.count == 2
     assert json.loads(cache.read_text())[key] == {"times": races.times, "refused": races.refused}
 
@@ -175,8 +175,8 @@ def test_unwritable_cache_costs_only_the_next_measurement(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("UPSCALE_CACHE_DIR", str(tmp_path / "file" / "below"))
-    assert backends.choose(model, 360, 640)[0] == Variant("tflite", "int8")
-    assert backends.choose(model, 360, 640)[0] == Variant("tflite", "int8")
+    assert auto.choose(model, 360, 640)[0] == Variant("tflite", "int8")
+    assert auto.choose(model, 360, 640)[0] == Variant("tflite", "int8")
     assert races.count == 2
 
 
@@ -187,7 +187,7 @@ def test_failed_replacement_leaves_no_temporary_file(
         raise OSError("no space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    backends.choose(model, 360, 640)
+    auto.choose(model, 360, 640)
     assert list(cache.parent.iterdir()) == []
 
 
@@ -219,7 +219,7 @@ def test_trial_leaves_no_runtime_in_the_job(model: ModelFiles) -> None:
         "import sys; from pathlib import Path; from upscale import backends\n"
         "from upscale.model.config import GeneratorConfig; from upscale.model.weights import ModelFiles\n"
         "model = ModelFiles('n', GeneratorConfig(2, 4, 0), *map(Path, sys.argv[1:]))\n"
-        "print(backends.choose(model, 16, 16)[1]); print({'torch', 'onnxruntime'} & sys.modules.keys())"
+        "print(auto.choose(model, 16, 16)[1]); print({'torch', 'onnxruntime'} & sys.modules.keys())"
     )
     paths = [str(model.safetensors), str(model.onnx), str(model.tflite)]
     done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, timeout=120)
@@ -240,7 +240,7 @@ def test_runtime_that_crashes_takes_only_the_trial_with_it(
     monkeypatch.setenv(
         "PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(backends.__file__).parents[2])])
     )
-    assert backends.choose(model, 16, 16) == (FP32[0], "the trial of the backends failed")
+    assert auto.choose(model, 16, 16) == (FP32[0], "the trial of the backends failed")
     assert not cache.exists()
 
 
@@ -254,7 +254,7 @@ def test_trial_imports_nothing_from_the_current_folder(
 
 
 def test_single_candidate_is_not_measured(model: ModelFiles, races: Races, cache: Path) -> None:
-    variant, reason = backends.choose(ModelFiles("own", None, onnx=model.onnx), 360, 640)
+    variant, reason = auto.choose(ModelFiles("own", None, onnx=model.onnx), 360, 640)
     assert (variant, races.count, cache.exists()) == (FP32[0], 0, False)
     assert "only one" in reason
 
@@ -262,7 +262,7 @@ def test_single_candidate_is_not_measured(model: ModelFiles, races: Races, cache
 def test_when_nothing_works_the_first_one_says_why(real: ModelFiles) -> None:
     toasters = [replace(variant, device="toaster") for variant in FP32]
     assert trial.measure(real, toasters, (16, 16), 8, 1) == Outcome()
-    variant, reason = backends.choose(real, 360, 640, device="toaster")
+    variant, reason = auto.choose(real, 360, 640, device="toaster")
     assert (variant, reason) == (toasters[0], "the trial of the backends failed")
     with pytest.raises(BackendError, match="no device 'toaster'"):
         backends.load(variant.backend, real, device=variant.device)
@@ -271,9 +271,9 @@ def test_when_nothing_works_the_first_one_says_why(real: ModelFiles) -> None:
 def test_nothing_installed_names_the_extra(model: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(BackendError, match=r"pip install 'upscale\[all\]'"):
-        backends.choose(model, 360, 640)
+        auto.choose(model, 360, 640)
     with pytest.raises(BackendError, match=r"pip install 'upscale\[tflite\]'"):
-        backends.choose(model, 360, 640, backend="tflite")
+        auto.choose(model, 360, 640, backend="tflite")
 
 
 def test_blend_has_no_int8_of_onnx(model: ModelFiles) -> None:
@@ -302,11 +302,11 @@ def test_onnx_is_tried_on_what_else_onnxruntime_has(
     monkeypatch.setattr(auto, "_version", lambda package: "1.0")
     monkeypatch.setattr(trial, "measure_apart", trial.measure)
     alone = ModelFiles("own", None, onnx=real.onnx)
-    assert backends.choose(alone, 16, 16)[0] == Variant("onnx", "fp32")
+    assert auto.choose(alone, 16, 16)[0] == Variant("onnx", "fp32")
     assert tried[:2] == ["onnx cpu fp32", "onnx fp32"]  # what the others are compared with comes first
     assert set(tried[2:]) == {"onnx bf16", "onnx cuda fp32", "onnx openvino fp32", "onnx openvino bf16"}
     tried.clear()
-    backends.choose(alone, 16, 16, precision="fp32")
+    auto.choose(alone, 16, 16, precision="fp32")
     assert not [name for name in tried if "bf16" in name]
 
 
@@ -320,7 +320,7 @@ def test_device_that_won_is_used_again(real: ModelFiles, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(trial, "measure_apart", with_device)
     for _ in range(2):
-        assert backends.choose(alone, 360, 640)[0] == Variant("onnx", "bf16", "openvino")
+        assert auto.choose(alone, 360, 640)[0] == Variant("onnx", "bf16", "openvino")
     assert stand_in.count == 1
 
 
@@ -342,7 +342,7 @@ def test_refuses_what_cannot_be(
     asked: dict[str, Any], error: type[Exception], words: str, model: ModelFiles
 ) -> None:
     with pytest.raises(error) as caught:
-        backends.choose(model, 360, 640, **asked)
+        auto.choose(model, 360, 640, **asked)
     assert words in str(caught.value)
 
 
