@@ -70,7 +70,7 @@ def ask(
     return check(folder, before, Answer(got, out.getvalue(), text), code=code, says=says, new=new)
 
 
-def ask_apart(
+def ask_in_subprocess(
     folder: Path, *args: str | Path, code: int, says: str = "", new: tuple[str, ...] = (), **more: Any
 ) -> Answer:
     """As `ask`, in a process of its own; `more` goes to `subprocess.run`."""

@@ -61,7 +61,7 @@ class Races:
 def races(monkeypatch: pytest.MonkeyPatch) -> Races:
     times = {"onnx fp32": 20.0, "torch fp32": 10.0, "tflite fp32": 15.0, "tflite int8": 5.0, "onnx int8": 6.0}
     stand_in = Races(times, {"torch bf16": "is far off"})
-    monkeypatch.setattr(trial, "measure_apart", stand_in)
+    monkeypatch.setattr(trial, "measure_in_subprocess", stand_in)
     return stand_in
 
 
@@ -250,7 +250,7 @@ def test_trial_imports_nothing_from_the_current_folder(
     """A folder of somebody's videos may hold a numpy.py."""
     (tmp_path / "numpy.py").write_text("import os; os.abort()")
     monkeypatch.chdir(tmp_path)
-    assert trial.measure_apart(real, FP32[:1], (16, 16), 8, 1).times.keys() == {"onnx fp32"}
+    assert trial.measure_in_subprocess(real, FP32[:1], (16, 16), 8, 1).times.keys() == {"onnx fp32"}
 
 
 def test_single_candidate_is_not_measured(model: ModelFiles, races: Races, cache: Path) -> None:
@@ -300,7 +300,7 @@ def test_onnx_is_tried_on_what_else_onnxruntime_has(
 
     monkeypatch.setattr(backends, "load", watched)
     monkeypatch.setattr(auto, "_version", lambda package: "1.0")
-    monkeypatch.setattr(trial, "measure_apart", trial.measure)
+    monkeypatch.setattr(trial, "measure_in_subprocess", trial.measure)
     alone = ModelFiles("own", None, onnx=real.onnx)
     assert auto.choose(alone, 16, 16)[0] == Variant("onnx", "fp32")
     assert tried[:2] == ["onnx cpu fp32", "onnx fp32"]  # what the others are compared with comes first
@@ -318,7 +318,7 @@ def test_device_that_won_is_used_again(real: ModelFiles, monkeypatch: pytest.Mon
     def with_device(*given: Any) -> Outcome:
         return Outcome({**stand_in(*given).times, "onnx openvino bf16": 9.0})
 
-    monkeypatch.setattr(trial, "measure_apart", with_device)
+    monkeypatch.setattr(trial, "measure_in_subprocess", with_device)
     for _ in range(2):
         assert auto.choose(alone, 360, 640)[0] == Variant("onnx", "bf16", "openvino")
     assert stand_in.count == 1

@@ -59,7 +59,7 @@ def test_ranges_and_biases_are_better_than_plain_rounding(pictures: list[np.ndar
 
 def compare_roundings(pictures: list[np.ndarray]) -> None:
     config, weights = HALF, random_weights(HALF)
-    seen = module._Seen(config, module.conv_weights(config, weights), pictures)
+    seen = module.CalibrationSet(config, module.conv_weights(config, weights), pictures)
     tops = [max(float(v[i].abs().max()) for v in seen._values) for i in range(len(config.layers))]
     plain = seen.rounded([top / (127 if i == len(tops) - 1 else 255) for i, top in enumerate(tops)])
     steps = seen.find_steps()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import write_clip
-from faults import ask_apart, snapshot
+from faults import ask_in_subprocess, snapshot
 
 from upscale import Options, UpscaleError
 from upscale.jobs.batch import upscale_directory
@@ -74,7 +74,9 @@ def test_55_a_loop_of_links(clip: Path, tmp_path: Path) -> None:
     shutil.copy(clip, tmp_path / "in" / "sub" / "a.mkv")
     (tmp_path / "in" / "sub" / "up").symlink_to("..", target_is_directory=True)
     (tmp_path / "in" / "self.mkv").symlink_to("self.mkv")
-    ask_apart(tmp_path, "in", "out", "-r", "--scale", "2", code=0, new=("out", "out/sub", "out/sub/a.mkv"))
+    ask_in_subprocess(
+        tmp_path, "in", "out", "-r", "--scale", "2", code=0, new=("out", "out/sub", "out/sub/a.mkv")
+    )
 
 
 def test_56_odd_names(clip: Path, tmp_path: Path) -> None:
@@ -90,7 +92,7 @@ def test_56_odd_names(clip: Path, tmp_path: Path) -> None:
 def test_56_odd_names_alone(name: str, clip: Path, tmp_path: Path) -> None:
     shutil.copy(clip, tmp_path / name)
     output = name.replace(".mkv", "_2x.mkv")
-    ask_apart(tmp_path, name, "--scale", "2", code=0, new=(output,))
+    ask_in_subprocess(tmp_path, name, "--scale", "2", code=0, new=(output,))
 
 
 def test_57_same_stems(clip: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import av
 import numpy as np
 import pytest
 from clips import damage, flat_frame, noise_frame, write_video
-from faults import ask, ask_apart
+from faults import ask, ask_in_subprocess
 from rich_clip import tone
 
 from upscale.backends.luma import to_codes
@@ -226,7 +226,7 @@ def test_39_a_network_that_goes_wild_on_10_bit(tmp_path: Path) -> None:
         picture=lambda n: noise_frame((64, 48), "yuv420p10le", n),
     )  # fmt: skip
     arguments = ("--model", "wild.onnx", "--backend", "onnx", "--scale", "2", "-preset", "ultrafast")
-    ask_apart(tmp_path, "ten.mkv", "o.mkv", *arguments, code=0, new=("o.mkv",))
+    ask_in_subprocess(tmp_path, "ten.mkv", "o.mkv", *arguments, code=0, new=("o.mkv",))
 
 
 @pytest.mark.slow
@@ -237,7 +237,7 @@ def test_25_8k(tmp_path: Path) -> None:
         tmp_path / "8k.mkv", range(6), size=(8192, 4320), options={"preset": "ultrafast"},
         picture=lambda n: flat_frame((8192, 4320), (16 + 30 * n, 128, 128)),
     )  # fmt: skip
-    ask_apart(
+    ask_in_subprocess(
         tmp_path, "8k.mkv", "o.mkv", "--width", "8448", "-preset", "ultrafast", "-e", "rc-lookahead=0",
         code=0, new=("o.mkv",),
     )  # fmt: skip

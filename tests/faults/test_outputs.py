@@ -17,7 +17,7 @@ import av
 import pytest
 from clips import flat_frame, noise_frame, write_video
 from conftest import write_clip
-from faults import LIMIT, Answer, ask, ask_apart, check, snapshot
+from faults import LIMIT, Answer, ask, ask_in_subprocess, check, snapshot
 from rich_clip import enlarged
 
 from upscale import Options
@@ -142,7 +142,7 @@ def test_45_a_limit_of_file_size(limit: int, noisy: Path, tmp_path: Path) -> Non
     def lower() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    ask_apart(
+    ask_in_subprocess(
         tmp_path, "in.mkv", "o.mp4", "--scale", "2", code=1, says="^upscale: o.mp4: .*File too large",
         preexec_fn=lower,
     )  # fmt: skip
@@ -156,12 +156,12 @@ def test_46_an_unknown_ending(name: str, tmp_path: Path) -> None:
 
 def test_47_mp4_to_a_pipe(tmp_path: Path) -> None:
     write_clip(tmp_path / "in.mp4", frames=3)
-    answer = ask_apart(tmp_path, "in.mp4", "-", "-f", "mp4", code=2, says="needs a seekable file")
+    answer = ask_in_subprocess(tmp_path, "in.mp4", "-", "-f", "mp4", code=2, says="needs a seekable file")
     assert answer.out == ""
 
 
 def test_49_standard_input_is_closed(tmp_path: Path) -> None:
-    ask_apart(
+    ask_in_subprocess(
         tmp_path, "-", "o.mkv", code=2, says="standard input is closed", stdin=None,
         preexec_fn=lambda: os.close(0),
     )  # fmt: skip
@@ -175,7 +175,7 @@ def test_49_standard_input_ends_early(part: float, code: int, noisy: Path, tmp_p
         file.write(data[: int(len(data) * part)])
     # through a true pipe, which cannot be sought
     with subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE) as cat:
-        ask_apart(
+        ask_in_subprocess(
             tmp_path, "-", "o.mkv", "--scale", "2", code=code, says="^upscale: ", new=new, stdin=cat.stdout
         )
 

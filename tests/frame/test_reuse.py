@@ -20,7 +20,7 @@ from upscale import Options, backends, upscale_file
 from upscale.backends.base import Backend
 from upscale.cli.main import main
 from upscale.errors import BackendError
-from upscale.frame.reuse import SIDES, Reach, Reuse, kept
+from upscale.frame.reuse import SIDES, ReceptiveField, Reuse, kept
 from upscale.frame.upscaler import FrameUpscaler
 from upscale.media.input.convert import filter_graph, measured_chroma_location
 from upscale.media.pixels.planes import Plane, plane_view
@@ -74,7 +74,9 @@ def runtime(request: pytest.FixtureRequest) -> Iterator[Backend]:
         yield backend
 
 
-def assert_equal_to_all_computed(backend: Backend, reach: Reach, frames: list[Plane], limit: int) -> float:
+def assert_equal_to_all_computed(
+    backend: Backend, reach: ReceptiveField, frames: list[Plane], limit: int
+) -> float:
     """Run `frames` through both; returns the share that was repeated."""
     reuse = Reuse(backend, reach)
     for n, frame in enumerate(frames):
@@ -88,7 +90,7 @@ def assert_equal_to_all_computed(backend: Backend, reach: Reach, frames: list[Pl
 def test_every_runtime_gives_the_same_bits(runtime: Backend, size: tuple[int, int], bits: int) -> None:
     frames = list(film(size, 16, sum(size), bits))
     assert GAN.config is not None
-    assert assert_equal_to_all_computed(runtime, Reach.of(GAN.config), frames, (1 << bits) - 1) > 0.5
+    assert assert_equal_to_all_computed(runtime, ReceptiveField.of(GAN.config), frames, (1 << bits) - 1) > 0.5
 
 
 @pytest.mark.skipif("tflite" not in RUNTIMES, reason="needs LiteRT")
@@ -96,7 +98,7 @@ def test_int8_gives_the_same_bits() -> None:
     assert GAN.config is not None
     with backends.load("tflite", replace(GAN, tflite=None), threads=1) as backend:
         frames = list(film((176, 250), 16, 5))
-        assert assert_equal_to_all_computed(backend, Reach.of(GAN.config), frames, 255) > 0.5
+        assert assert_equal_to_all_computed(backend, ReceptiveField.of(GAN.config), frames, 255) > 0.5
 
 
 def test_the_fast_model_gives_the_same_bits() -> None:
@@ -104,7 +106,7 @@ def test_the_fast_model_gives_the_same_bits() -> None:
     assert FAST.config is not None
     with backends.load("onnx", FAST, threads=1) as backend:
         frames = list(film((176, 250), 16, 6))
-        assert assert_equal_to_all_computed(backend, Reach.of(FAST.config), frames, 255) > 0.5
+        assert assert_equal_to_all_computed(backend, ReceptiveField.of(FAST.config), frames, 255) > 0.5
 
 
 @pytest.mark.parametrize(("model", "border"), [("gan", 10), ("fast", 12)])
@@ -112,8 +114,8 @@ def test_the_border_is_as_far_as_one_pixel_has_an_effect(model: str, border: int
     """One pixel less would leave seams; one more would cost time. The check must not have to find out."""
     files = find_model(model)
     assert files.config is not None
-    reach = Reach.of(files.config)
-    assert reach == Reach(border, 2)
+    reach = ReceptiveField.of(files.config)
+    assert reach == ReceptiveField(border, 2)
     before = picture((120, 120), 1, 16)
     after = before.copy()
     after[60:62, 60:62] += 20000  # one cell of the network's grid
@@ -128,13 +130,13 @@ def test_the_border_is_as_far_as_one_pixel_has_an_effect(model: str, border: int
 def test_a_border_that_is_too_narrow_is_found_out(less: int) -> None:
     """The check of crops sees the seams, so that a wrong border can only cost time."""
     with backends.load("onnx", GAN, threads=1) as backend:
-        assert assert_equal_to_all_computed(backend, Reach(10 - less, 2), moving_patches(), 255) == 0
+        assert assert_equal_to_all_computed(backend, ReceptiveField(10 - less, 2), moving_patches(), 255) == 0
 
 
 def test_overlapping_calls_give_the_same_bits(runtime: Backend) -> None:
     """Frames in flight at once: each waits for the output of the one before, not for more."""
     assert GAN.config is not None
-    reuse = Reuse(runtime, Reach.of(GAN.config))
+    reuse = Reuse(runtime, ReceptiveField.of(GAN.config))
     frames = list(film((128, 176), 40, 9))
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(reuse, frames))
@@ -173,7 +175,7 @@ class Blur:
 
 def test_an_unchanged_frame_is_not_computed() -> None:
     backend = Blur()
-    reuse = Reuse(backend, Reach(2, 1))
+    reuse = Reuse(backend, ReceptiveField(2, 1))
     frame = picture((100, 120), 3)
     first = reuse(frame)
     out = np.zeros_like(first)
@@ -188,7 +190,7 @@ def test_what_comes_again_is_computed_once() -> None:
     """Regression: in slides compressed with B-frames a few states that differ here and there take turns; each
     was computed anew whenever it came, five times as much as with this."""
     backend = Blur()
-    reuse = Reuse(backend, Reach(2, 1))
+    reuse = Reuse(backend, ReceptiveField(2, 1))
     states = [picture((200, 240), 3) for _ in range(4)]
     for n, state in enumerate(states):
         state[8 * n : 8 * n + 9, 10:50] ^= 3
@@ -203,7 +205,7 @@ def test_what_comes_again_is_computed_once() -> None:
 
 def test_a_state_in_between_is_patched_onto_the_nearest_one() -> None:
     backend = Blur()
-    reuse = Reuse(backend, Reach(2, 1))
+    reuse = Reuse(backend, ReceptiveField(2, 1))
     still = picture((200, 300), 3)
     other = still.copy()
     other[:, :20] ^= 3
@@ -219,7 +221,7 @@ def test_a_state_in_between_is_patched_onto_the_nearest_one() -> None:
 def test_moving_video_leaves_nothing_in_memory() -> None:
     """Eight frames of everything would be 14 MB more at 360p, for nothing."""
     backend = Blur()
-    reuse = Reuse(backend, Reach(2, 1))
+    reuse = Reuse(backend, ReceptiveField(2, 1))
     alive: list[weakref.ref[Plane]] = []
     for n in range(6):
         frame = picture((100, 120), n)
@@ -270,7 +272,7 @@ def test_how_many_frames_are_kept_depends_on_their_size() -> None:
 
 def test_another_size_depth_or_limit_is_computed() -> None:
     backend = Blur()
-    reuse = Reuse(backend, Reach(2, 1))
+    reuse = Reuse(backend, ReceptiveField(2, 1))
     small, large = picture((40, 60), 1), picture((60, 60), 1)
     deep = small.astype(np.uint16)
     for luma, limit in ((small, 255), (large, 255), (small, 255), (deep, 255), (deep, 1023)):
@@ -304,13 +306,13 @@ def moving_patches() -> list[Plane]:
 @pytest.mark.parametrize(("least", "share"), [(0, 0.8), (100, 0.8), (299, 0.0)])
 def test_shapes_that_a_runtime_computes_otherwise_are_not_used(least: int, share: float) -> None:
     backend = ShapeDependent(least)
-    found = assert_equal_to_all_computed(backend, Reach(2, 1), moving_patches(), 255)
+    found = assert_equal_to_all_computed(backend, ReceptiveField(2, 1), moving_patches(), 255)
     assert found > share if share else found == 0
 
 
 def test_crops_have_few_shapes() -> None:
     backend = Blur()
-    reuse = Reuse(backend, Reach(2, 1))
+    reuse = Reuse(backend, ReceptiveField(2, 1))
     for frame in film((200, 300), 60, 8):
         reuse(frame)
     sides = {*SIDES, 200, 300}
@@ -328,7 +330,7 @@ class Broken(Blur):
 
 
 def test_a_failure_does_not_leave_the_next_call_waiting() -> None:
-    reuse = Reuse(Broken(), Reach(2, 1))
+    reuse = Reuse(Broken(), ReceptiveField(2, 1))
     frames = [picture((40, 60), n) for n in range(3)]
     reuse(frames[0])
     with pytest.raises(BackendError, match="memory"):

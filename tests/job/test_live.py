@@ -20,7 +20,7 @@ from streams import Server, datagrams, free_udp_port, listener
 
 from upscale import MediaError, Options, OutputError, Result, UsageError, upscale_file
 from upscale.events import Event, Progress, Start, Warned
-from upscale.job.live import Gate
+from upscale.job.live import LiveFrameQueue
 from upscale.media.input.reader import count_back
 from upscale.media.output.sink import Sink
 
@@ -488,7 +488,7 @@ def frames_and_packets(count: int) -> list[Any]:
     return items
 
 
-def read_all(gate: Gate) -> bool:
+def read_all(gate: LiveFrameQueue) -> bool:
     """Wait until nothing more can enter the gate."""
     deadline = time.monotonic() + 10
     while not gate._done and time.monotonic() < deadline:
@@ -500,7 +500,7 @@ def test_the_gate_keeps_the_first_and_the_newest_and_every_packet_in_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("upscale.job.live.FIRST_FRAMES", 0)
-    with Gate(frames_and_packets(30), lambda: None, drop=True, pace=False, limit=4) as gate:
+    with LiveFrameQueue(frames_and_packets(30), lambda: None, drop=True, pace=False, limit=4) as gate:
         assert read_all(gate)
         items = list(gate)
     assert gate.finished
@@ -513,7 +513,7 @@ def test_the_gate_keeps_the_first_and_the_newest_and_every_packet_in_its_place(
 
 def test_the_gate_lets_a_burst_at_the_start_wait() -> None:
     """Guards: what came while the network was loaded was dropped on machines that are fast enough."""
-    with Gate(frames_and_packets(30), lambda: None, drop=True, pace=False) as gate:
+    with LiveFrameQueue(frames_and_packets(30), lambda: None, drop=True, pace=False) as gate:
         assert read_all(gate)
         assert sum(isinstance(i, av.VideoFrame) for i in gate) == 30
     assert gate.dropped == 0
@@ -521,7 +521,7 @@ def test_the_gate_lets_a_burst_at_the_start_wait() -> None:
 
 def test_the_gate_makes_a_source_that_waits_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("upscale.job.live.FIRST_FRAMES", 0)
-    with Gate(frames_and_packets(30), lambda: None, drop=False, pace=False, limit=4) as gate:
+    with LiveFrameQueue(frames_and_packets(30), lambda: None, drop=False, pace=False, limit=4) as gate:
         time.sleep(0.1)
         assert gate._frames == 4
         assert sum(isinstance(i, av.VideoFrame) for i in gate) == 30
@@ -537,7 +537,7 @@ def test_the_gate_hands_on_errors_and_gives_up_on_a_read_that_hangs(
         yield from frames_and_packets(1)
         raise MediaError("gone")
 
-    with Gate(broken(), lambda: None, drop=False, pace=False) as gate, pytest.raises(MediaError):
+    with LiveFrameQueue(broken(), lambda: None, drop=False, pace=False) as gate, pytest.raises(MediaError):
         list(gate)
     over = threading.Event()
 
@@ -545,7 +545,7 @@ def test_the_gate_hands_on_errors_and_gives_up_on_a_read_that_hangs(
         yield from frames_and_packets(2)
         over.wait()
 
-    with Gate(hanging(), lambda: None, drop=False, pace=False) as gate:
+    with LiveFrameQueue(hanging(), lambda: None, drop=False, pace=False) as gate:
         gate.end()
         assert len(list(gate)) == 4
     assert not gate.finished

@@ -125,7 +125,7 @@ def test_auto_measures_the_blends_of_a_pair_once(
         return trial.Outcome({"onnx fp32": 3.0, "torch fp32": 2.0, "tflite fp32": 1.0})
 
     monkeypatch.setenv("UPSCALE_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(trial, "measure_apart", race)
+    monkeypatch.setattr(trial, "measure_in_subprocess", race)
     chosen = {auto.choose(find_model("gan", s), 360, 640)[0] for s in (None, 0.3, 0.7, 1)}
     assert chosen == {Variant("tflite", "fp32")}
     assert asked == [None, 0.3]
@@ -133,7 +133,7 @@ def test_auto_measures_the_blends_of_a_pair_once(
 
 def test_trial_of_a_blend_works(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = [Variant("onnx", "fp32"), Variant("tflite", "fp32")]
-    outcome = trial.measure_apart(find_model("gan", 0.3), found, (16, 16), 8, 1)
+    outcome = trial.measure_in_subprocess(find_model("gan", 0.3), found, (16, 16), 8, 1)
     assert (outcome.times.keys(), outcome.refused) == ({"onnx fp32", "tflite fp32"}, {})
 
 

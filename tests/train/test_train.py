@@ -155,9 +155,11 @@ def test_a_perceptual_stage_is_chosen_by_lpips_but_not_at_any_price() -> None:
     near, sharp, wild = (
         Scores(psnr, 0.9, lpips, 1.0, base) for psnr, lpips in ((36.8, 0.10), (36.0, 0.07), (34.0, 0.06))
     )
-    assert near.merit(False) > sharp.merit(False) > wild.merit(False)
-    assert sharp.merit(True) > near.merit(True) > wild.merit(True)
-    assert Scores(36.0, 0.9, None, 1.0, base).merit(True) == 36.0, "no weights of LPIPS: PSNR chooses"
+    assert near.selection_score(False) > sharp.selection_score(False) > wild.selection_score(False)
+    assert sharp.selection_score(True) > near.selection_score(True) > wild.selection_score(True)
+    assert Scores(36.0, 0.9, None, 1.0, base).selection_score(True) == 36.0, (
+        "no weights of LPIPS: PSNR chooses"
+    )
 
 
 def test_validation_sees_a_perfect_and_a_broken_network(crops: Path) -> None:

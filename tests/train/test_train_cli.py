@@ -91,16 +91,16 @@ def test_ctrl_c_saves_and_resume_ends_as_if_nothing_had_happened(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """Stopped inside the stage with an adversary; `--resume` needs no recipe; everything is written."""
-    shown = training.Lines.progress
+    shown = training.PlainDisplay.progress
 
-    def stop_in_second_stage(self: training.Lines, report: loop.Progress) -> None:
+    def stop_in_second_stage(self: training.PlainDisplay, report: loop.Progress) -> None:
         shown(self, report)
         if (report.stage, report.step) == ("look", 10):
             os.kill(os.getpid(), signal.SIGINT)
 
     command = _train(crops, tmp_path / "my")
     with monkeypatch.context() as patch:
-        patch.setattr(training.Lines, "progress", stop_in_second_stage)
+        patch.setattr(training.PlainDisplay, "progress", stop_in_second_stage)
         assert run([*command, "--recipe", str(recipe)]) == 130
     told = capsys.readouterr()
     assert told.out == ""

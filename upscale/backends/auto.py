@@ -90,7 +90,7 @@ def choose(
     measured = "measured earlier on this machine"
     if outcome is None:
         measured = "measured just now"
-        outcome = trial.measure_apart(model, found, _trial_size(height, width), bits, threads)
+        outcome = trial.measure_in_subprocess(model, found, _trial_size(height, width), bits, threads)
         if outcome.refused and not outcome.times:
             raise BackendError(f"not on this machine: {_refusals(outcome)}", path=model.name)
         if not outcome.times:

@@ -51,7 +51,7 @@ class Outcome:
     refused: dict[str, str] = field(default_factory=dict)
 
 
-def measure_apart(
+def measure_in_subprocess(
     model: ModelFiles, candidates: Sequence[Variant], size: tuple[int, int], bits: int, threads: int | None
 ) -> Outcome:
     """`measure` in a process of its own; empty if that process fails."""
@@ -178,7 +178,7 @@ def _model(described: dict[str, Any], partner: ModelFiles | None) -> ModelFiles:
 
 
 def _main() -> None:
-    """Read a task of `measure_apart` from stdin, write the outcome to stdout."""
+    """Read a task of `measure_in_subprocess` from stdin, write the outcome to stdout."""
     task: dict[str, Any] = json.load(sys.stdin)
     race = task["race"]
     partner = _model(task["partner"], None) if task["partner"] else None

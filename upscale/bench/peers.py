@@ -83,7 +83,7 @@ class PeerRow:
 @dataclass(frozen=True, slots=True)
 class _Contender:
     """Attributes:
-    upscale: (H, W) luma and its largest code value → (2H, 2W); a `Peer` of RGB also makes colour.
+    upscale: (H, W) luma and its largest code value → (2H, 2W); a `OnnxBaseline` of RGB also makes colour.
     run, inputs: what is timed, and what it is given in turn.
     """
 

@@ -57,16 +57,16 @@ class StopFlag:
 
 
 @contextmanager
-def display(quiet: bool) -> Iterator[Lines]:
+def display(quiet: bool) -> Iterator[PlainDisplay]:
     """A live display on a terminal, else plain lines; with `quiet` only what went wrong."""
     if quiet or sys.stderr is None or not sys.stderr.isatty():
-        yield Lines(quiet)
+        yield PlainDisplay(quiet)
         return
     with _Live() as live:
         yield live
 
 
-class Lines:
+class PlainDisplay:
     """Plain lines on stderr."""
 
     def __init__(self, quiet: bool = False) -> None:
@@ -104,7 +104,7 @@ class Lines:
         return True
 
 
-class _Live(Lines):
+class _Live(PlainDisplay):
     """A bar at the bottom of the terminal with the losses and the last validation under it."""
 
     def __enter__(self) -> _Live:

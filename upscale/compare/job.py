@@ -24,8 +24,8 @@ from upscale.compare.png import save_png
 from upscale.compare.sheet import TILE, Row, make_sheet
 from upscale.compare.video import video_format, write_video
 from upscale.errors import ModelError, UsageError
-from upscale.metrics.meter import COLUMNS, Meter, Score, Truth, available_measures, mean_score
-from upscale.metrics.methods import Method, Peer, Picture, load_peers, picture_of
+from upscale.metrics.meter import COLUMNS, Meter, Reference, Score, available_measures, mean_score
+from upscale.metrics.methods import Method, OnnxBaseline, Picture, load_peers, picture_of
 from upscale.options import RESAMPLERS, Options
 from upscale.system.safe_file import check_output
 
@@ -209,7 +209,7 @@ def _method(upscaler: Callable[[av.VideoFrame], av.VideoFrame]) -> Method:
     return lambda frame: picture_of(upscaler(frame))
 
 
-def peer_method(peer: Peer) -> Method:
+def peer_method(peer: OnnxBaseline) -> Method:
     """A network of RGB, shown the frame's colours."""
     return lambda frame: peer.rgb_picture(frame)
 
@@ -232,7 +232,7 @@ def _moment(
     if moment.truths:
         truths = [picture_of(f) for f in moment.truths]
         shown[ORIGINAL] = truths[0].rgb()
-        with Truth(truths, meter) as truth:
+        with Reference(truths, meter) as truth:
             for name, enlarge in methods.items():
                 rest: Iterator[Picture] = map(enlarge, moment.lows[1:])
                 scores[name] = truth.score(name, chain([first[name]], rest))

@@ -85,9 +85,9 @@ def quantize(config: GeneratorConfig, weights: Weights, pictures: Sequence[Pictu
         raise ValueError("calibration needs at least one picture")
     layers = conv_weights(config, weights)
     with _one_thread():
-        seen = _Seen(config, layers, [p for i, p in enumerate(pictures) if i % 4 != 3])
+        seen = CalibrationSet(config, layers, [p for i, p in enumerate(pictures) if i % 4 != 3])
         network = seen.correct_biases(seen.find_steps())
-        psnr = _Seen(config, layers, list(pictures[3::4]) or list(pictures)).psnr(network)
+        psnr = CalibrationSet(config, layers, list(pictures[3::4]) or list(pictures)).psnr(network)
     if psnr < MIN_PSNR:
         raise ModelError(f"int8 loses too much: {psnr:.1f} dB, under {MIN_PSNR:.0f} dB")
     return IntegerNetwork(config, network, psnr)
@@ -121,7 +121,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Seen:
+class CalibrationSet:
     """Pictures, and what the float network makes of them."""
 
     def __init__(

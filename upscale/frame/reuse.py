@@ -21,7 +21,7 @@ from upscale.model.complexity import complexity
 from upscale.model.config import GeneratorConfig
 
 #: Sides of crops in pixels: few, because runtimes prepare for each new shape, which costs time and memory.
-#: Steps of a fifth of these bring no speed. Even, for `Reach.multiple`.
+#: Steps of a fifth of these bring no speed. Even, for `ReceptiveField.multiple`.
 SIDES = (48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536)
 #: How many times too large a crop may be instead of one whose shape must be checked first, …
 _SPARE = 1.3
@@ -39,7 +39,7 @@ _NEARLY_STILL = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class ReceptiveField:
     """What must be known of a network to compute a part of its output.
 
     Attributes:
@@ -51,7 +51,7 @@ class Reach:
     multiple: int
 
     @classmethod
-    def of(cls, config: GeneratorConfig) -> Reach:
+    def of(cls, config: GeneratorConfig) -> ReceptiveField:
         """The reach of a generator of this shape."""
         side = complexity(config).receptive_field
         return cls((side - config.unshuffle) // 2, config.multiple)
@@ -72,7 +72,7 @@ class Reuse:
     that it resembles most.
     """
 
-    def __init__(self, backend: Backend, reach: Reach) -> None:
+    def __init__(self, backend: Backend, reach: ReceptiveField) -> None:
         self._backend = backend
         self._reach = reach
         self._check = _Check(backend, reach)
@@ -207,7 +207,7 @@ class _Check:
     Networks of 8-bit integers have no such bits.
     """
 
-    def __init__(self, backend: Backend, reach: Reach) -> None:
+    def __init__(self, backend: Backend, reach: ReceptiveField) -> None:
         self._backend = backend
         self._reach = reach
         self._lock = threading.Lock()

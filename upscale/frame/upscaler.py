@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from upscale.errors import BackendError
 from upscale.frame.repeats import Repeats
-from upscale.frame.reuse import Reach, Reuse
+from upscale.frame.reuse import ReceptiveField, Reuse
 from upscale.media.pixels.planes import bit_depth, gray_frame, max_value, plane_view, write_plane
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class FrameUpscaler:
         """
         self.size = size
         self._backend = backend
-        self._reach = None if reuse is None else Reach.of(reuse)
+        self._reach = None if reuse is None else ReceptiveField.of(reuse)
         self._repeats = None if reuse is None else Repeats()
         self._reuses: list[Reuse] = []  # one for each time that luma is doubled
         self._lock = threading.Lock()

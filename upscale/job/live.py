@@ -1,8 +1,8 @@
 """Inputs that do not wait, and jobs that end when somebody says so.
 
-Between the decoder and the network stands a `Gate`: a thread that reads as the data comes and a short
+Between the decoder and the network stands a `LiveFrameQueue`: a thread that reads as the data comes and a short
 queue. In real time, frames that the machine cannot take are dropped there, before they cost anything.
-A job whose input is live runs in a thread of its own (`run_apart`), so that Ctrl-C reaches the caller at
+A job whose input is live runs in a thread of its own (`run_in_thread`), so that Ctrl-C reaches the caller at
 once, whatever hangs, and the recording is finished in order.
 """
 
@@ -65,14 +65,14 @@ class LiveJob:
         self.stopped = False
         self._lock = threading.Lock()
         self._source: Source | None = None
-        self._gate: Gate | None = None
+        self._gate: LiveFrameQueue | None = None
         check_options(options.input_options)
         if options.input_options and not address.live:
             raise UsageError("input options are for URLs and capture devices")
 
     @property
     def gated(self) -> bool:
-        """Whether the job needs a `Gate`."""
+        """Whether the job needs a `LiveFrameQueue`."""
         return self.live or self.realtime
 
     def opened(self, source: Source) -> None:
@@ -102,10 +102,10 @@ class LiveJob:
                 "write .mkv or .ts, or --container fmp4"
             )
 
-    def gate(self, items: Iterable[av.VideoFrame | av.Packet]) -> Gate:
+    def gate(self, items: Iterable[av.VideoFrame | av.Packet]) -> LiveFrameQueue:
         """The gate for `items`, which iterates over the opened source."""
         assert self._source is not None
-        gate = Gate(items, self._source.end, drop=self.realtime, pace=self._pace)
+        gate = LiveFrameQueue(items, self._source.end, drop=self.realtime, pace=self._pace)
         with self._lock:
             self._gate = gate
             if self.stopped:
@@ -128,7 +128,7 @@ class LiveJob:
             return self._source is not None
 
 
-class Gate:
+class LiveFrameQueue:
     """Reads a source in a thread of its own into a short queue, and gives it out in order.
 
     With `drop`, a frame that finds `limit` others waiting pushes out the second oldest: the oldest is
@@ -175,7 +175,7 @@ class Gate:
         self.dropped = 0
         self.finished = False
 
-    def __enter__(self) -> Gate:
+    def __enter__(self) -> LiveFrameQueue:
         self._begun = time.monotonic()
         self._thread.start()
         return self
@@ -294,7 +294,7 @@ def _is_frame(item: Any) -> bool:
     return isinstance(item, VideoFrame)
 
 
-def run_apart(job: Callable[[OnEvent], Result], stop: Callable[[], bool], on_event: OnEvent) -> Result:
+def run_in_thread(job: Callable[[OnEvent], Result], stop: Callable[[], bool], on_event: OnEvent) -> Result:
     """Run a job in a thread; an interruption here stops its input and waits for the finished file.
 
     Args:

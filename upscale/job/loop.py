@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Item = av.VideoFrame | av.Packet | Callable[[], None]
 
 #: How much nicer than the others the network's threads are.
-NICER = 10
+NICE_INCREMENT = 10
 
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
@@ -102,7 +102,7 @@ class Loop(Generic[R]):
             # One more being decoded, one waiting, one in the encoder; what waits in real time is late.
             depth=self._workers + (1 if live is not None and live.realtime else 3),
             passes=lambda item: not isinstance(item, VideoFrame),
-            prepare=give_way,
+            prepare=lower_thread_priority,
         )
         try:
             with stages, gate or nullcontext():
@@ -152,7 +152,7 @@ class Loop(Generic[R]):
             self.busy[stage] += time.perf_counter() - before
 
 
-def give_way() -> None:
+def lower_thread_priority() -> None:
     """Let the encoder's threads go before the calling thread where both want a core.
 
     Each frame of an encoder waits for the one before it, so what delays one of its threads delays all. The
@@ -162,7 +162,7 @@ def give_way() -> None:
     if sys.platform.startswith(("linux", "android")):
         with suppress(OSError):
             thread = threading.get_native_id()
-            nice = min(19, os.getpriority(os.PRIO_PROCESS, thread) + NICER)
+            nice = min(19, os.getpriority(os.PRIO_PROCESS, thread) + NICE_INCREMENT)
             os.setpriority(os.PRIO_PROCESS, thread, nice)
 
 

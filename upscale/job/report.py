@@ -23,7 +23,7 @@ _PROGRESS_WINDOW = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Effort:
+class RunStats:
     """What one run of a job did, and with what.
 
     Attributes:
@@ -43,7 +43,7 @@ class Effort:
     reused: float = 0.0
 
     @classmethod
-    def of(cls, loop: Loop, network: Network) -> Effort:
+    def of(cls, loop: Loop, network: Network) -> RunStats:
         """That of a loop that has finished."""
         return cls(
             model=network.model,
@@ -99,7 +99,7 @@ class Reporter:
     def result(
         self,
         job: Prepared,
-        effort: Effort,
+        effort: RunStats,
         stats: SourceStats,
         report: OutputReport,
         *,

@@ -9,7 +9,7 @@ from upscale.events import Result
 from upscale.job.live import LiveJob
 from upscale.job.loop import Loop
 from upscale.job.prepare import Prepared, choose_runtime, load_network
-from upscale.job.report import Effort, ProgressMeter, Reporter
+from upscale.job.report import ProgressMeter, Reporter, RunStats
 
 if TYPE_CHECKING:
     from upscale.media.output.sink import OutputReport
@@ -38,4 +38,4 @@ def run_single(stack: ExitStack, job: Prepared, reporter: Reporter, live: LiveJo
     for message in source.notes[known:]:  # what showed only now
         reporter.warn(message)
     report = loop.finish()
-    return reporter.result(job, Effort.of(loop, network), source.stats, report, live=live)
+    return reporter.result(job, RunStats.of(loop, network), source.stats, report, live=live)

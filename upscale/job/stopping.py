@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from upscale.errors import Interrupted, UpscaleError
 
 
-class Halt:
+class StopRequest:
     """The wish that a job ends early, and why. Set from any thread or a signal handler, once.
 
     Attributes:
@@ -28,11 +28,11 @@ class Halt:
         self.reason = self.reason or reason
 
 
-_listening: list[Halt] = []
+_listening: list[StopRequest] = []
 
 
 @contextmanager
-def listening(halt: Halt) -> Iterator[Halt]:
+def stop_requests_to(halt: StopRequest) -> Iterator[StopRequest]:
     """While the block runs, `request` reaches `halt`."""
     _listening.append(halt)
     try:

@@ -19,8 +19,8 @@ from upscale.errors import MediaError
 from upscale.media.input.address import as_file
 from upscale.media.input.open import open_input
 from upscale.media.pixels.planes import gray_frame, plane_view, write_plane
-from upscale.metrics.meter import Meter, Score, Truth
-from upscale.metrics.methods import Method, Peer, Picture, picture_of
+from upscale.metrics.meter import Meter, Reference, Score
+from upscale.metrics.methods import Method, OnnxBaseline, Picture, picture_of
 from upscale.metrics.quality import psnr, ssim
 
 if TYPE_CHECKING:
@@ -85,10 +85,10 @@ def score_clip_at(
     """Halve a clip (swscale bicubic), compress it with libx264, upscale it, compare with the original.
 
     Pictures in colour are the upscaler's luma with the compressed clip's chroma enlarged by lanczos, as
-    the pipeline writes them (a `Peer` of RGB makes its own colour), as BT.601 whatever the clip's tags.
+    the pipeline writes them (a `OnnxBaseline` of RGB makes its own colour), as BT.601 whatever the clip's tags.
 
     Args:
-        upscalers: by name; all see the same compressed frames. A `Peer` of RGB gets RGB.
+        upscalers: by name; all see the same compressed frames. A `OnnxBaseline` of RGB gets RGB.
         crfs: qualities of libx264, each a run of its own.
         frames: from the beginning of the clip.
         meter: what to measure; PSNR and SSIM by default.
@@ -98,7 +98,7 @@ def score_clip_at(
     """
     truths = [_as_yuv420(f) for f in islice(_decode(clip), frames)]
     scores: dict[float, dict[str, Score]] = {}
-    with Truth([picture_of(f, tagged=False) for f in truths], meter or Meter()) as truth:
+    with Reference([picture_of(f, tagged=False) for f in truths], meter or Meter()) as truth:
         for crf in crfs:
             lows = _compressed_halves(truths, crf)
             scores[crf] = {}
@@ -151,10 +151,10 @@ def low_frames(clip: Path, *, crf: float = 23, frames: int = 60) -> list[av.Vide
 
 
 def as_method(upscaler: Upscaler) -> Method:
-    """A luma upscaler as one of untagged frames: chroma by lanczos; a `Peer` that wants RGB gets it."""
+    """A luma upscaler as one of untagged frames: chroma by lanczos; a `OnnxBaseline` that wants RGB gets it."""
     from av.video.reformatter import VideoReformatter
 
-    if isinstance(upscaler, Peer) and upscaler.channels == 3:
+    if isinstance(upscaler, OnnxBaseline) and upscaler.channels == 3:
         return lambda frame: upscaler.rgb_picture(frame, tagged=False)
     reformatter = VideoReformatter()
 

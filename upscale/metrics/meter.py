@@ -134,7 +134,7 @@ class Meter:
             _check_vmaf()
 
 
-class Truth(Closing):
+class Reference(Closing):
     """The original's consecutive frames, with what the measures need of them computed once.
 
     A context manager: VMAF keeps the frames in a temporary file.

@@ -46,7 +46,7 @@ def picture_of(frame: av.VideoFrame, *, tagged: bool = True) -> Picture:
     return Picture(plane_view(frame, 0).astype(np.uint8, copy=False), lambda: to_rgb(frame, tagged=tagged))
 
 
-class Peer(Closing):
+class OnnxBaseline(Closing):
     """A public ×2 network from an ONNX file: NCHW float32 in 0…1, of luma (one channel) or RGB (three).
 
     Attributes:
@@ -112,8 +112,8 @@ class Peer(Closing):
         return output[0]
 
 
-def load_peers(folder: Path, *, threads: int | None = None) -> dict[str, Peer]:
-    """Every ``*.onnx`` of a folder, by name; `threads` as `Peer` takes it.
+def load_peers(folder: Path, *, threads: int | None = None) -> dict[str, OnnxBaseline]:
+    """Every ``*.onnx`` of a folder, by name; `threads` as `OnnxBaseline` takes it.
 
     Raises:
         UsageError: there is none.
@@ -122,7 +122,7 @@ def load_peers(folder: Path, *, threads: int | None = None) -> dict[str, Peer]:
     files = sorted(folder.glob("*.onnx"))
     if not files:
         raise UsageError("no *.onnx files", path=str(folder))
-    return {file.stem: Peer(file, threads=threads) for file in files}
+    return {file.stem: OnnxBaseline(file, threads=threads) for file in files}
 
 
 def _open_network(path: Path, threads: int) -> tuple[Any, str, int]:

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Hand freed memory back to the system; call it between jobs, and between the segments of one.
 
     glibc keeps it in one arena per thread, and every job has new threads: after 100 jobs a process held

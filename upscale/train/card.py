@@ -69,7 +69,7 @@ def _scores(history: list[dict[str, Any]]) -> str:
     """A row for the best validation of each stage, and one for lanczos on the same frames."""
     best: dict[str, dict[str, Any]] = {}
     for entry in history:
-        if entry["stage"] not in best or entry["merit"] > best[entry["stage"]]["merit"]:
+        if entry["stage"] not in best or entry["selection_score"] > best[entry["stage"]]["selection_score"]:
             best[entry["stage"]] = entry
     lines = ["| | step | PSNR, dB | SSIM | LPIPS | flicker |", "|---|---|---|---|---|---|"]
     if history and history[-1].get("lanczos"):

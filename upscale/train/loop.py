@@ -288,10 +288,10 @@ def _report(state: _Run, trainer: StageTrainer, report: Progress, validating: bo
 
 def _keep_if_best(state: _Run, trainer: StageTrainer, number: int, scores: Scores) -> None:
     stage, facts = trainer.stage, state.facts
-    merit = scores.merit(bool(stage.losses.get("perceptual") or stage.has_adversary))
-    entry = {"stage": stage.name, "step": facts["step"], "merit": merit, **asdict(scores)}
+    selection_score = scores.selection_score(bool(stage.losses.get("perceptual") or stage.has_adversary))
+    entry = {"stage": stage.name, "step": facts["step"], "selection_score": selection_score, **asdict(scores)}
     facts["history"] = [*facts["history"], entry]
-    if merit > facts["best"]:
-        facts |= {"best": merit, "scores": asdict(scores)}
+    if selection_score > facts["best"]:
+        facts |= {"best": selection_score, "scores": asdict(scores)}
         target = best_file(state.folder, number, stage)
         checkpoint.save(target, {"ema": trainer.ema}, {}, facts | {"stage": number})

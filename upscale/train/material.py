@@ -75,10 +75,10 @@ def read_sequences(path: Path, rng: np.random.Generator, per_clip: int = 10) -> 
         with open_input(as_file(str(path)), stills=True) as container:
             picture = _planar(next(container.decode(video=0)))
         if picture.width * picture.height < 2 * WINDOW[0] * WINDOW[1]:
-            yield Sequence(str(path), _worn(_pan(picture, rng), rng))
+            yield Sequence(str(path), degrade_original(_pan(picture, rng), rng))
             return
         for index in range(WINDOWS_PER_STILL):
-            yield Sequence(str(path), _worn(_pan(picture if index else _half(picture), rng), rng))
+            yield Sequence(str(path), degrade_original(_pan(picture if index else _half(picture), rng), rng))
         return
     with open_input(as_file(str(path)), stills=True) as container:
         stream = container.streams.video[0]
@@ -92,7 +92,7 @@ def read_sequences(path: Path, rng: np.random.Generator, per_clip: int = 10) -> 
             corner = _corner(pictures[0], rng, 0)
             frames = [_window(p, corner, _size(p, 0)) for p in pictures]
             native = not halve and min(run[0].width, run[0].height) <= SOFT_HEIGHT
-            yield Sequence(str(path), _worn(frames, rng) if halve else frames, native)
+            yield Sequence(str(path), degrade_original(frames, rng) if halve else frames, native)
 
 
 def _runs(frames: Iterable[av.VideoFrame], step: int, longest: int) -> Iterator[list[av.VideoFrame]]:
@@ -161,7 +161,7 @@ def _window(picture: av.VideoFrame, corner: tuple[int, int], size: tuple[int, in
     return whole.reformat(format="yuv420p", interpolation="BICUBIC")
 
 
-def _worn(frames: list[av.VideoFrame], rng: np.random.Generator) -> list[av.VideoFrame]:
+def degrade_original(frames: list[av.VideoFrame], rng: np.random.Generator) -> list[av.VideoFrame]:
     """The frames as an original in the wild might be: soft, compressed, both, most often neither."""
     soft, grainy = rng.random() < SOFTENED, rng.random() < GRAINY
     compressed = rng.random() < COMPRESSED or grainy

@@ -89,7 +89,7 @@ class StageTrainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             output = self.model(batch.low)
         output = output.float()
-        look = _Look(output, batch)
+        look = LossInputs(output, batch)
         losses = self._losses(output, batch, look)
         total = torch.stack([self.stage.losses[k] * v for k, v in losses.items()]).sum()
         _apply(self.optimizer, self.stage.learning_rate * share, total, self.group)
@@ -98,7 +98,7 @@ class StageTrainer:
             losses["discriminator"] = self._train_discriminator(look.truth, look.seen.detach(), share)
         return {k: float(v.detach()) for k, v in losses.items()}
 
-    def _losses(self, output: Tensor, batch: Batch, look: _Look) -> dict[str, Tensor]:
+    def _losses(self, output: Tensor, batch: Batch, look: LossInputs) -> dict[str, Tensor]:
         from upscale.train.losses.pixel import pixel_loss
 
         weights, losses = self.stage.losses, {}
@@ -157,7 +157,7 @@ class StageTrainer:
         torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - decay)
 
 
-class _Look:
+class LossInputs:
     """What the eye and the discriminator see: code values, before the levels were changed.
 
     Made once, by the first loss that asks for it; stages without such a loss never do.

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from upscale.metrics.lpips import Lpips
 
 #: PSNR below lanczos that a perceptual stage may give away before a checkpoint counts as worse.
-ALLOWED_LOSS = 0.15
+PSNR_TOLERANCE_DB = 0.15
 #: What a dB below that costs, in LPIPS.
-PSNR_PRICE = 0.1
+PSNR_PENALTY = 0.1
 
 Planes = npt.NDArray[np.uint8]
 
@@ -45,7 +45,7 @@ class Scores:
     flicker: float | None
     lanczos: dict[str, float]
 
-    def merit(self, perceptual: bool) -> float:
+    def selection_score(self, perceptual: bool) -> float:
         """What chooses the checkpoint, more is better.
 
         PSNR for a stage that only comes near the truth. For one with perceptual aims the LPIPS of
@@ -53,8 +53,8 @@ class Scores:
         """
         if not perceptual or self.lpips is None:
             return self.psnr
-        missing = max(0.0, self.lanczos["psnr"] - ALLOWED_LOSS - self.psnr)
-        return -(self.lpips + PSNR_PRICE * missing)
+        missing = max(0.0, self.lanczos["psnr"] - PSNR_TOLERANCE_DB - self.psnr)
+        return -(self.lpips + PSNR_PENALTY * missing)
 
 
 class Validator:

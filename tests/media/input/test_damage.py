@@ -82,7 +82,7 @@ def test_sound_that_is_cut_off_in_mp4(tmp_path: Path) -> None:
 
     with Source(str(path)) as source:
         sound = source.container.streams.audio[0]
-        witness = module.Witness(source.stats)
+        witness = module.DamageDetector(source.stats)
         items = list(source)
         for item in items[: len(items) // 3]:
             if getattr(item, "stream_index", None) == sound.index:

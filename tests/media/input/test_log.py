@@ -11,7 +11,7 @@ import pytest
 from conftest import MakeClip
 
 from upscale import Options, probe, upscale_file
-from upscale.media.input.log import listening
+from upscale.media.input.log import ffmpeg_log
 
 
 def heard() -> bool:
@@ -39,13 +39,13 @@ def test_nothing_is_heard_after_a_job(tmp_path: Path, make_clip: MakeClip) -> No
 
 
 def test_blocks_nest() -> None:
-    with listening(av.logging.ERROR):
+    with ffmpeg_log(av.logging.ERROR):
         assert heard()
-        with listening(av.logging.INFO):
+        with ffmpeg_log(av.logging.INFO):
             assert heard()
         assert heard()
     assert not heard()
-    with listening(av.logging.ERROR):
+    with ffmpeg_log(av.logging.ERROR):
         assert heard()
     assert not heard()
 
@@ -53,7 +53,7 @@ def test_blocks_nest() -> None:
 @pytest.mark.usefixtures("own_level")
 def test_what_the_user_had_set_comes_back() -> None:
     av.logging.set_level(av.logging.WARNING)
-    with listening(av.logging.ERROR):
+    with ffmpeg_log(av.logging.ERROR):
         pass
     assert av.logging.get_level() == av.logging.WARNING
     assert heard()

@@ -27,7 +27,7 @@ from upscale.job.prepare import Prepared, choose_runtime, find_model, prepare
 from upscale.job.report import Reporter
 from upscale.jobs.cluster.connect import ANSWER, answer_of, connected, one_line
 from upscale.jobs.cluster.spread import SpreadJob
-from upscale.jobs.cluster.worker import Needs, Order, versions, work
+from upscale.jobs.cluster.worker import Requirements, WorkItem, versions, work
 from upscale.jobs.resume.fingerprint import weights_hash
 from upscale.jobs.resume.journal import Segment
 from upscale.jobs.resume.local import Task
@@ -97,7 +97,7 @@ class _Work:
     """One order that Dask has, or will get."""
 
     file: _File
-    order: Order
+    order: WorkItem
     future: Any = None
     begun: bool = False
     unfit: set[str] = field(default_factory=set)
@@ -124,12 +124,12 @@ class _Run:
         self._workers: dict[str, int] = {}
         self._looked = 0.0
         self._unfit: set[tuple[str, str]] = set()
-        self._halt = stopping.Halt()
+        self._halt = stopping.StopRequest()
 
     def run(self, tasks: Iterator[Task]) -> Iterator[tuple[Task, Answer]]:
         self._client.subscribe_topic(self._topic, self._inbox.put)
         try:
-            with stopping.listening(self._halt):
+            with stopping.stop_requests_to(self._halt):
                 while self._halt.reason is None:
                     self._look_at_workers()
                     self._fill(tasks)
@@ -233,7 +233,7 @@ class _Run:
         if runtime != "swscale" and not resumed:  # else it is found in the journal
             way = variants.parse(runtime)
             fixed = {"backend": way.backend, "precision": way.precision, "device": way.device}
-        needs = Needs(
+        needs = Requirements(
             versions=versions(),
             weights=weights_hash(job.model),
             runtime=runtime,
@@ -243,7 +243,7 @@ class _Run:
             folder=os.path.abspath(folder),
         )
         self._count += 1
-        order = Order(
+        order = WorkItem(
             key=f"{self._topic}-{self._count}",
             topic=self._topic,
             needs=needs,

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from upscale.errors import OutputError
 from upscale.events import Result, Resumed
 from upscale.job.prepare import Prepared, choose_runtime
-from upscale.job.report import Effort, ProgressMeter, Reporter
+from upscale.job.report import ProgressMeter, Reporter, RunStats
 from upscale.jobs.resume.fingerprint import job_facts
 from upscale.jobs.resume.join import join
 from upscale.jobs.resume.journal import Journal, Segment, recorded_runtime
-from upscale.jobs.resume.segments import Piece, list_pieces, segment_length, take_stock
+from upscale.jobs.resume.segments import Piece, list_pieces, segment_length, verify_work_folder
 from upscale.jobs.resume.work_folder import WorkFolder
 from upscale.media.input.damage import SourceStats
 
@@ -59,7 +59,7 @@ class SpreadJob:
         length = segment_length(job)
         facts = job_facts(job, self.runtime)
         self._journal = stack.enter_context(Journal(self._folder, facts, length))
-        take_stock(job, self._folder, self._journal, reporter.warn)
+        verify_work_folder(job, self._folder, self._journal, reporter.warn)
         self._resumed = done = self._journal.frames
         total = job.source.estimated_frames
         self.pieces = list_pieces(job, length, self._journal.segments)
@@ -123,7 +123,7 @@ class SpreadJob:
 
     def _result(self, report: OutputReport, stats: SourceStats) -> Result:
         frames = report.frames - self._resumed
-        effort = Effort(
+        effort = RunStats(
             model=self._model,
             backend=self._backend,
             frames=frames,

@@ -26,7 +26,7 @@ _FOLDER_GRACE = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Needs:
+class Requirements:
     """What must be the same on every machine. Paths are absolute.
 
     Attributes:
@@ -49,7 +49,7 @@ class Needs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class WorkItem:
     """One piece of work.
 
     Attributes:
@@ -62,7 +62,7 @@ class Order:
 
     key: str
     topic: str
-    needs: Needs
+    needs: Requirements
     input: str
     output: str
     options: Options
@@ -78,7 +78,7 @@ def versions() -> str:
     return f"upscale {__version__} with PyAV {av.__version__} and FFmpeg {av.ffmpeg_version_info}"
 
 
-def work(order: Order) -> Result | Segment | UpscaleError:
+def work(order: WorkItem) -> Result | Segment | UpscaleError:
     """Do it, on a worker. An error that would come anywhere is returned.
 
     Raises:
@@ -93,7 +93,7 @@ def work(order: Order) -> Result | Segment | UpscaleError:
         worker.log_event(order.topic, {"key": order.key, "unfit": lacking})
         time.sleep(1)  # it may come back at once
         raise Reschedule
-    line = _Line(worker, order)
+    line = WorkerReporter(worker, order)
     worker.log_event(order.topic, {"key": order.key, "state": "begun"})
     try:
         return _work(order, line)
@@ -105,7 +105,7 @@ def work(order: Order) -> Result | Segment | UpscaleError:
         worker.log_event(order.topic, {"key": order.key, "state": "ended"})
 
 
-def _work(order: Order, line: _Line) -> Result | Segment:
+def _work(order: WorkItem, line: WorkerReporter) -> Result | Segment:
     if order.piece is None:
         from upscale.jobs.resume.local import upscale_here
 
@@ -124,10 +124,10 @@ def _work(order: Order, line: _Line) -> Result | Segment:
     )
 
 
-class _Line:
+class WorkerReporter:
     """The worker's line to whoever ordered."""
 
-    def __init__(self, worker: Worker, order: Order) -> None:
+    def __init__(self, worker: Worker, order: WorkItem) -> None:
         self._worker = worker
         self._order = order
         self._sent = 0.0
@@ -161,7 +161,7 @@ class _Line:
         return True
 
 
-def _lacking(order: Order) -> str | None:
+def _lacking(order: WorkItem) -> str | None:
     """What this worker lacks for the work, in words."""
     needs = order.needs
     here = versions()
@@ -207,7 +207,7 @@ def _codec_lacking(codecs: tuple[str, str]) -> str | None:
     return None
 
 
-def _files_lacking(order: Order) -> str | None:
+def _files_lacking(order: WorkItem) -> str | None:
     needs = order.needs
     try:
         size = os.stat(order.input).st_size

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from upscale.errors import UpscaleError
 from upscale.events import OnEvent, Result
-from upscale.job.live import LiveJob, run_apart
+from upscale.job.live import LiveJob, run_in_thread
 from upscale.job.naming import resolve_output
 from upscale.job.prepare import prepare
 from upscale.job.report import Reporter
@@ -32,13 +32,13 @@ def upscale_here(input: str, output: str | None, options: Options, on_event: OnE
     try:
         live = LiveJob(input, options)
         if live.live:
-            return run_apart(lambda put: _upscale(input, output, options, put, live), live.stop, on_event)
+            return run_in_thread(lambda put: _upscale(input, output, options, put, live), live.stop, on_event)
         return _upscale(input, output, options, on_event, live)
     except UpscaleError as error:
         error.path = error.path or input
         raise
     finally:
-        memory.give_back()
+        memory.trim_heap()
 
 
 def _upscale(input: str, output: str | None, options: Options, on_event: OnEvent, live: LiveJob) -> Result:

@@ -19,12 +19,12 @@ from upscale.events import Result, Resumed
 from upscale.job import stopping
 from upscale.job.loop import Loop
 from upscale.job.prepare import Network, Prepared, choose_runtime, load_network
-from upscale.job.report import Effort, ProgressMeter, Reporter
+from upscale.job.report import ProgressMeter, Reporter, RunStats
 from upscale.jobs.resume import disk_space as space
 from upscale.jobs.resume.fingerprint import job_facts
 from upscale.jobs.resume.join import join
 from upscale.jobs.resume.journal import Journal, recorded_runtime
-from upscale.jobs.resume.segments import SegmentMaker, segment_length, take_stock
+from upscale.jobs.resume.segments import SegmentMaker, segment_length, verify_work_folder
 from upscale.jobs.resume.work_folder import WorkFolder
 from upscale.media.input.damage import SourceStats
 from upscale.system import memory
@@ -90,13 +90,13 @@ class _Long:
         self._folder = folder
         self._journal = journal
         self._length = length
-        self._halt = stopping.Halt()
+        self._halt = stopping.StopRequest()
         self._listening = ExitStack()
         self._known_notes = len(job.source.notes)
 
     def run(self, stack: ExitStack, runtime: str) -> Result:
         job, source, journal = self._job, self._job.source, self._journal
-        take_stock(job, self._folder, journal, self._reporter.warn)
+        verify_work_folder(job, self._folder, journal, self._reporter.warn)
         done, total = journal.frames, source.estimated_frames
         network = load_network(stack, job, runtime)
         self._reporter.announce(job, network.model, network.backend, self._length)
@@ -111,14 +111,14 @@ class _Long:
         self._folder.finished = True
         stats, count = _stats(journal.end), len(journal.segments)
         return self._reporter.result(
-            job, Effort.of(loop, network), stats, report, segments=count, resumed_frames=done
+            job, RunStats.of(loop, network), stats, report, segments=count, resumed_frames=done
         )
 
     def _work(self, network: Network, meter: ProgressMeter) -> tuple[Loop[OutputReport], OutputReport]:
         """All that takes time."""
         source = self._job.source
         with self._listening, _Recorder(self._job, self._folder, self._journal, self._halt) as recorder:
-            self._listening.enter_context(stopping.listening(self._halt))
+            self._listening.enter_context(stopping.stop_requests_to(self._halt))
             frames = _Unfinished(self._job, self._journal, self._length, self._halt, recorder, meter)
             recorder.then = partial(self._conclude, frames)
             loop: Loop[OutputReport] = Loop(frames, network.upscaler, recorder, meter, network.workers)
@@ -162,7 +162,7 @@ class _Unfinished:
         job: Prepared,
         journal: Journal,
         length: int,
-        halt: stopping.Halt,
+        halt: stopping.StopRequest,
         recorder: _Recorder,
         meter: ProgressMeter,
     ) -> None:
@@ -218,7 +218,9 @@ class _Recorder:
         then: called by `finish` when all segments are finished.
     """
 
-    def __init__(self, job: Prepared, folder: WorkFolder, journal: Journal, halt: stopping.Halt) -> None:
+    def __init__(
+        self, job: Prepared, folder: WorkFolder, journal: Journal, halt: stopping.StopRequest
+    ) -> None:
         self._job = job
         self._folder = folder
         self._journal = journal
@@ -258,7 +260,7 @@ class _Recorder:
         except BaseException:
             maker.abort()
             raise
-        memory.give_back()  # every segment's encoder had threads, and so memory, of its own
+        memory.trim_heap()  # every segment's encoder had threads, and so memory, of its own
 
     def __enter__(self) -> _Recorder:
         return self

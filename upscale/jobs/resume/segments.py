@@ -10,7 +10,7 @@ share the folder::
         folder = stack.enter_context(WorkFolder(job.output))        # locked until the end
         runtime = choose_runtime(job, recorded_runtime(folder))
         journal = stack.enter_context(Journal(folder, job_facts(job, runtime), length))
-        take_stock(job, folder, journal, warn)                      # warn: takes a text
+        verify_work_folder(job, folder, journal, warn)                      # warn: takes a text
         for piece in list_pieces(job, length, journal.segments):
             ...                                             # anywhere, in any order:
             segment = make_segment("in.mp4", "out.mp4", options, piece, folder.path, runtime)
@@ -279,7 +279,9 @@ class _PieceSink:
         self._maker.abort()
 
 
-def take_stock(job: Prepared, folder: WorkFolder, journal: Journal, warn: Callable[[str], None]) -> None:
+def verify_work_folder(
+    job: Prepared, folder: WorkFolder, journal: Journal, warn: Callable[[str], None]
+) -> None:
     """Find out what earlier runs have left, and that nothing is in the way of the rest.
 
     Raises:

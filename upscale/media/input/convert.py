@@ -197,11 +197,11 @@ def headers_name_siting(stream: av.VideoStream, packet: bytes) -> bool:
     import av
     from av.bitstream import BitStreamFilterContext
 
-    from upscale.media.input.log import listening
+    from upscale.media.input.log import ffmpeg_log
 
     try:
         # The filter reports through the log.
-        with listening(av.logging.INFO), av.logging.Capture() as lines:
+        with ffmpeg_log(av.logging.INFO), av.logging.Capture() as lines:
             headers = BitStreamFilterContext("trace_headers", stream)
             headers.filter(av.Packet(packet))
     except (av.FFmpegError, ValueError):

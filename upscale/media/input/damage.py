@@ -122,7 +122,7 @@ class Gaps:
         return sum(n * (round(s / step) - 1) for s, n in self._steps.items() if s > 1.5 * step)
 
 
-class Witness:
+class DamageDetector:
     """Sees every frame and packet that is delivered, and says at the end what is missing."""
 
     def __init__(self, stats: SourceStats) -> None:
@@ -165,7 +165,7 @@ class Witness:
             stats.lost_packets = sum(self._lost_of(s) for s in sound if s.index in selected)
         if reader.address.protocols == "file":
             try:
-                self._look_into(reader.path, name, reader.stats.packets + reader.stats.others)
+                self._scan_file(reader.path, name, reader.stats.packets + reader.stats.others)
             except OSError as error:
                 raise media_error(error, reader.path) from None
         lost = self._frames.missing()
@@ -183,7 +183,7 @@ class Witness:
         silent = (stream.duration - self._covered[stream.index]) * Fraction(stream.time_base or 0)
         return lost if silent > _SILENT else 0
 
-    def _look_into(self, path: str, format: str, packets: int) -> None:
+    def _scan_file(self, path: str, format: str, packets: int) -> None:
         """The file's structure, where the format has one that tells."""
         stats = self._stats
         if format == MATROSKA:

@@ -23,7 +23,7 @@ _left: int | None = None  # what PyAV still reports after we switched the log of
 
 
 @contextlib.contextmanager
-def listening(level: int) -> Iterator[None]:
+def ffmpeg_log(level: int) -> Iterator[None]:
     """Let PyAV hear FFmpeg's log up to `level` while the block runs: `av.logging.Capture`, ``e.log``."""
     global _users, _left
     # Without a handler, Python's last resort would print every line of FFmpeg's log to stderr.

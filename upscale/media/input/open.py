@@ -22,7 +22,7 @@ import av.logging
 
 from upscale.errors import MediaError, OutputError, UsageError
 from upscale.media.input.address import STDIN, Address, parse
-from upscale.media.input.log import listening
+from upscale.media.input.log import ffmpeg_log
 from upscale.options import TIMEOUT
 from upscale.system.safe_file import write_error
 
@@ -86,7 +86,7 @@ TAGS: dict[str, Any] = (
 
 def ffmpeg_reasons() -> contextlib.AbstractContextManager[None]:
     """Make FFmpeg's exceptions carry the real reason (``e.log``) while the block runs."""
-    return listening(av.logging.ERROR)
+    return ffmpeg_log(av.logging.ERROR)
 
 
 def reason(error: BaseException) -> str:

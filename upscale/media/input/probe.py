@@ -149,7 +149,7 @@ def probe(path: str) -> MediaInfo:
         return describe(reader)
     finally:
         reader.close()
-        memory.give_back()
+        memory.trim_heap()
 
 
 def describe(reader: Reader) -> MediaInfo:

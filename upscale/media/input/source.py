@@ -11,7 +11,7 @@ import av
 from upscale.errors import MediaError, UsageError
 from upscale.media.input.clock import FrameClock, Timeline
 from upscale.media.input.convert import ColorTags, Converter
-from upscale.media.input.damage import MATROSKA, MP4, SourceStats, Witness
+from upscale.media.input.damage import MATROSKA, MP4, DamageDetector, SourceStats
 from upscale.media.input.deinterlace import MIN_HEIGHT, MIN_WIDTH, Deinterlacer
 from upscale.media.input.open import media_error
 from upscale.media.input.probe import MediaInfo, VideoInfo, chroma_siting, container_says_interlaced, describe
@@ -93,7 +93,7 @@ class Source:
         self.stats = SourceStats()
         self._abandoned = False
         self._strict = strict
-        self._witness = Witness(self.stats)
+        self._witness = DamageDetector(self.stats)
         self._reader = Reader(path, timeout=timeout, input_options=input_options)
         try:
             self.info: MediaInfo = describe(self._reader)

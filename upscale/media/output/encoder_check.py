@@ -261,10 +261,10 @@ def _complaints() -> Iterator[list[str]]:
     """
     import av
 
-    from upscale.media.input.log import listening
+    from upscale.media.input.log import ffmpeg_log
 
     found: list[str] = []
-    with listening(av.logging.WARNING):
+    with ffmpeg_log(av.logging.WARNING):
         with av.logging.Capture() as lines:
             yield found
         found.extend(" ".join(text.split()).rstrip(".") for _, _, text in lines if _BAD_ENTRY.match(text))

@@ -15,7 +15,7 @@ from upscale.media.output.encode import FrameEncoder
 from upscale.media.output.formats import CONTAINERS
 from upscale.media.output.metadata import container_tags, needs_custom_tags
 from upscale.media.output.streams import (
-    Lane,
+    OutputStream,
     add_attachment,
     add_copy,
     add_cover,
@@ -102,7 +102,7 @@ class Sink:
         self._finished = False
         self._file: SafeFile | None = None
         self._container: Any = None
-        self._lanes: dict[int, Lane] = {}
+        self._lanes: dict[int, OutputStream] = {}
         self._written: list[Written] = []
         check_output(source.info.path, output, options.overwrite)
         try:

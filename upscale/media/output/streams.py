@@ -29,7 +29,7 @@ _TS_NONSTRICT = 0x20000
 _MAX_TIMESCALE = 50_000_000
 
 
-class Lane:
+class OutputStream:
     """One output stream that is fed with packets of one input stream.
 
     Attributes:
@@ -81,7 +81,7 @@ class Lane:
         self._last = dts
 
 
-class _VideoLane(Lane):
+class _VideoLane(OutputStream):
     """A second video stream.
 
     Matroska stores no decoding times, and FFmpeg cannot work out those of the first packets of
@@ -117,7 +117,7 @@ class _VideoLane(Lane):
         return [ready for packet in waiting for ready in super(_VideoLane, self).accept(packet)]
 
 
-class _AmrLane(Lane):
+class _AmrLane(OutputStream):
     """AMR speech, one frame a packet."""
 
     def __init__(self, stream: Any, codec: str) -> None:
@@ -139,7 +139,7 @@ class _AmrLane(Lane):
             yield from super().accept(single)
 
 
-class _SubtitleLane(Lane):
+class _SubtitleLane(OutputStream):
     """Converts text subtitles."""
 
     def __init__(self, stream: Any, converter: SubtitleConverter) -> None:
@@ -151,7 +151,7 @@ class _SubtitleLane(Lane):
         return () if ready is None else (self._counted(ready),)
 
 
-class _AudioLane(Lane):
+class _AudioLane(OutputStream):
     """Converts audio."""
 
     def __init__(self, converter: AudioConverter) -> None:
@@ -230,7 +230,7 @@ def movie_timescale(plan: Plan, inputs: Iterable[Any]) -> int:
     return min(scale, _MAX_TIMESCALE)
 
 
-def add_copy(container: Any, plan: Plan, entry: StreamPlan, source: Any) -> Lane:
+def add_copy(container: Any, plan: Plan, entry: StreamPlan, source: Any) -> OutputStream:
     """A stream whose packets pass unchanged."""
     from av.stream import Disposition
 
@@ -246,13 +246,13 @@ def add_copy(container: Any, plan: Plan, entry: StreamPlan, source: Any) -> Lane
         return _AmrLane(stream, entry.codec)
     if entry.kind == "video" and not is_cover:
         return _VideoLane(stream)
-    return Lane(stream, "cover" if is_cover else entry.kind, exact=exact)
+    return OutputStream(stream, "cover" if is_cover else entry.kind, exact=exact)
 
 
-def make_converter(container: Any, plan: Plan, entry: StreamPlan, source: Any) -> Lane:
+def make_converter(container: Any, plan: Plan, entry: StreamPlan, source: Any) -> OutputStream:
     """A stream that is decoded and encoded in another codec."""
     assert entry.to_codec is not None
-    lane: Lane
+    lane: OutputStream
     if entry.kind == "audio":
         lane = _AudioLane(AudioConverter(source, entry.to_codec, container))
     else:
