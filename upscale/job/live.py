@@ -1,7 +1,7 @@
 """Inputs that do not wait, and jobs that end when somebody says so.
 
-Between the decoder and the network stands a `LiveFrameQueue`: a thread that reads as the data comes and a short
-queue. In real time, frames that the machine cannot take are dropped there, before they cost anything.
+Between the decoder and the network stands a `LiveFrameQueue`: a thread that reads as the data comes and a
+short queue. In real time, frames that the machine cannot take are dropped there, before they cost anything.
 A job whose input is live runs in a thread of its own (`run_in_thread`), so that Ctrl-C reaches the caller at
 once, whatever hangs, and the recording is finished in order.
 """

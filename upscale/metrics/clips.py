@@ -85,7 +85,8 @@ def score_clip_at(
     """Halve a clip (swscale bicubic), compress it with libx264, upscale it, compare with the original.
 
     Pictures in colour are the upscaler's luma with the compressed clip's chroma enlarged by lanczos, as
-    the pipeline writes them (a `OnnxBaseline` of RGB makes its own colour), as BT.601 whatever the clip's tags.
+    the pipeline writes them (an `OnnxBaseline` of RGB makes its own colour), as BT.601 whatever the
+    clip's tags.
 
     Args:
         upscalers: by name; all see the same compressed frames. A `OnnxBaseline` of RGB gets RGB.
@@ -151,7 +152,7 @@ def low_frames(clip: Path, *, crf: float = 23, frames: int = 60) -> list[av.Vide
 
 
 def as_method(upscaler: Upscaler) -> Method:
-    """A luma upscaler as one of untagged frames: chroma by lanczos; a `OnnxBaseline` that wants RGB gets it."""
+    """A luma upscaler as one of untagged frames: chroma by lanczos; an `OnnxBaseline` of RGB gets RGB."""
     from av.video.reformatter import VideoReformatter
 
     if isinstance(upscaler, OnnxBaseline) and upscaler.channels == 3:
