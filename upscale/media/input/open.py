@@ -176,7 +176,8 @@ def open_input(
     begun = time.monotonic()
     with ffmpeg_reasons():
         try:
-            container = av.open(address.url, format=address.device, options=options, timeout=limits, **TAGS)
+            demuxer = address.device or _by_name(address)
+            container = av.open(address.url, format=demuxer, options=options, timeout=limits, **TAGS)
         except (av.FFmpegError, OSError, ValueError) as error:
             # An RTSP answer that does not come is "invalid data" to FFmpeg.
             late = isinstance(error, av.InvalidDataError) and time.monotonic() - begun >= timeout
@@ -189,6 +190,15 @@ def open_input(
     for stream in container.streams:
         limit_decoder(stream)
     return container
+
+
+def _by_name(address: Address) -> str | None:
+    """The demuxer of a file whose name alone would make FFmpeg take one that is not allowed.
+
+    Of a JPEG that is larger than the first probe jpeg_pipe is not sure, and image2 goes by the name.
+    """
+    is_jpeg = not address.live and address.url.lower().endswith((".jpg", ".jpeg"))
+    return "jpeg_pipe" if is_jpeg else None
 
 
 def silence(timeout: float) -> str:
