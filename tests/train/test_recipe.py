@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from upscale.errors import UsageError
-from upscale.train.config import Stage, TrainConfig
+from upscale.train.config import DEGRADATIONS, SIX, Stage, TrainConfig
 from upscale.train.recipe import from_mapping, override, read_recipe, to_toml
 
 RECIPE = """
@@ -42,7 +42,8 @@ def test_reads_what_is_there_and_defaults_the_rest(tmp_path: Path) -> None:
     config = read_recipe(_write(tmp_path, RECIPE))
     assert (config.channels, config.seed, config.bf16, config.body) == (16, 7, False, TrainConfig().body)
     near, look = config.stages
-    assert near == Stage(name="near", iterations=100, learning_rate=1.0, mix=(1.0, 0, 0, 0, 0, 0))
+    six = dict.fromkeys(SIX, 0.0) | {"bicubic": 1.0}
+    assert near == Stage(name="near", iterations=100, learning_rate=1.0, mix=six)
     assert isinstance(near.learning_rate, float)
     assert look.losses == {"pixel": 1.0, "adversarial": 0.05, "tangent": 1.0}
 
@@ -83,9 +84,15 @@ def test_shipped_recipes_are_valid() -> None:
         (A + 'losses = { pixel = -1 }', "losses.pixel: -1.0 must be"),
         (A + 'losses = { pixel = 0 }', "at least one weight"),
         (A + 'losses = { pixel = "1" }', "losses.pixel: '1' is not a number"),
-        (A + 'mix = [0.5, 0.1, 0, 0, 0, 0]', "stage a: mix: must be 6 shares"),
-        (A + 'mix = [0.5, 0.5]', "stage a: mix: must be 6 shares"),
-        (A + 'mix = 1', "stage a: mix: must be a list"),
+        (A + 'mix = [0.5, 0.1, 0, 0, 0, 0]', "stage a: mix: must be shares that sum to 1"),
+        (A + 'mix = [0.5, 0.5]', "stage a: mix: must be 6 shares or a table"),
+        (A + 'mix = 1', "stage a: mix: must be a table"),
+        (A + 'mix = {}', "stage a: mix: must be shares that sum to 1"),
+        (A + 'mix = { divx = 1.5, vp8 = -0.5 }', "stage a: mix: must be shares that sum to 1"),
+        (A + 'mix = { realvideo = 1 }', "stage a: mix: no degradation is called 'realvideo'; there are bic"),
+        ('originals = "old"', "originals: 'old' is none of degraded, crisp"),
+        ('held_out = ["crf99"]', "held_out: must be some of clean, crf23"),
+        ('held_out = []', "held_out: must be some of"),
         ('[[stage]]\nname = "a/b"\niterations = 5', "'a/b' is no name"),
         (A + A, "two are called 'a'"),
     ],
@@ -97,6 +104,16 @@ def test_mistakes_are_named(tmp_path: Path, text: str, words: str) -> None:
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.path == str(path)
+
+
+def test_a_mix_by_name(tmp_path: Path) -> None:
+    """What no stage draws need not be made."""
+    text = A + "mix = { divx = 0.75, bicubic = 0.25, vp8 = 0 }\n" + A.replace('"a"', '"b"')
+    config = read_recipe(_write(tmp_path, text + "mix = [1, 0, 0, 0, 0, 0]"))
+    assert config.stages[0].mix == {"divx": 0.75, "bicubic": 0.25, "vp8": 0}
+    assert config.versions == ("bicubic", "divx")
+    assert set(SIX) < set(DEGRADATIONS)
+    assert TrainConfig().versions == SIX
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -39,7 +39,12 @@ def test_training_beats_repeated_pixels(crops: Path, tmp_path: Path) -> None:
     """The anchor alone is nearest neighbour: what is above it was learned."""
     reports: list[loop.Progress] = []
     stage = replace(
-        NEAR, iterations=450, batch=8, learning_rate=2e-3, warm_up=100, mix=(0, 0, 0.5, 0.5, 0, 0)
+        NEAR,
+        iterations=450,
+        batch=8,
+        learning_rate=2e-3,
+        warm_up=100,
+        mix={"x264_18_24": 0.5, "x264_24_30": 0.5},
     )
     config = replace(TINY, channels=16, expand=4, stages=(stage,), validate_every=150)
     loop.train_stages(crops, tmp_path, config, hooks=loop.Hooks(progress=reports.append))
@@ -130,8 +135,8 @@ def test_damaged_checkpoint_is_an_error(crops: Path, tmp_path: Path) -> None:
         ({"losses": {"nonsense": 1.0}}, "unknown loss 'nonsense'"),
         ({"losses": {"pixel": 0.0}}, "has no loss"),
         ({"losses": {"distill": 1.0}}, "needs a teacher"),
-        ({"mix": (1.0, 0.5, 0, 0, 0, 0)}, "sum to 1"),
-        ({"mix": (1.0,)}, "6 shares"),
+        ({"mix": {"bicubic": 0.5}}, "sum to 1"),
+        ({"mix": {"bicubic": 2.0, "kernel": -1.0}}, "sum to 1"),
         ({"patch": 100}, "patch"),
         ({"pixel": "l3"}, "unknown kind"),
     ],

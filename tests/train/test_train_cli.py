@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from upscale.cli import training
 from upscale.cli.main import run
 from upscale.train import loop
-from upscale.train.dataset import VERSIONS
+from upscale.train.config import SIX
 from upscale.train.losses import LOSSES
 from upscale.train.recipe import read_recipe
 
@@ -123,11 +123,11 @@ def test_ctrl_c_saves_and_resume_ends_as_if_nothing_had_happened(
     card = (tmp_path / "my.md").read_text()
     assert f"| look | {result['step']} | {result['psnr']:.2f} |" in card
     assert 'name = "look"' in card
-    steps = [
-        json.loads(line)["step"] for line in (tmp_path / "my.run" / "log.jsonl").read_text().splitlines()
-    ]
+    entries = [json.loads(line) for line in (tmp_path / "my.run" / "log.jsonl").read_text().splitlines()]
+    assert entries[0]["material"]["read"] == 2
+    steps = [entry["step"] for entry in entries]
     assert (tmp_path / "my.run" / "crops.png").exists()
-    assert steps == [10, 20, 30, 40], "a resumed log must neither repeat nor lose lines"
+    assert steps == [0, 10, 20, 30, 40], "a resumed log must neither repeat nor lose lines"
 
 
 def test_kill_9_and_resume_are_bit_for_bit(
@@ -170,7 +170,7 @@ def test_preview_shows_every_degradation(
     assert sorted(told["sources"]) == sorted(p.name for p in clips.iterdir())
     with av.open(str(tmp_path / "pairs.png")) as container:
         sheet = next(container.decode(video=0))
-    assert sheet.width > 192 * (1 + len(VERSIONS))
+    assert sheet.width > 192 * (1 + len(SIX))
     assert sheet.height > 192 * len(told["sources"])
 
 
@@ -247,7 +247,7 @@ def test_a_damaged_file_among_good_ones_is_named_and_skipped(
         (["-o", "{tmp}/my", "--loss", "style=1"], 2, "unknown loss 'style'"),
         (["-o", "{tmp}/my", "--loss", "tangent"], 2, "'tangent' is not NAME=VALUE"),
         (["-o", "{tmp}/my", "--set", "gan.iteration=5"], 2, "stage gan: iteration: no such setting"),
-        (["-o", "{tmp}/my", "--set", "gan.mix=[1, 1, 0, 0, 0, 0]"], 2, "mix: must be 6 shares"),
+        (["-o", "{tmp}/my", "--set", "gan.mix=[1, 1, 0, 0, 0, 0]"], 2, "mix: must be shares"),
         (["-o", "{tmp}/my", "--loss", "gan.distill=1"], 1, "--teacher"),
         (["-o", "{tmp}/my", "--start-from", "{tmp}/file"], 1, "file: the checkpoint cannot be read"),
         (["-o", "{tmp}/my", "--start-from", "{tmp}/none"], 2, "does not exist"),
@@ -300,11 +300,13 @@ def test_live_display_shows_stage_losses_and_scores(monkeypatch: pytest.MonkeyPa
     scores = Scores(33.5, 0.9, 0.08, 1.02, {"psnr": 32.0, "lpips": 0.12})
     with training.display(quiet=False) as shown:
         shown.source(1, 2, "a.mp4", "damaged")
+        shown.source(2, 2, "b.mp4", None)
         shown.progress(loop.Progress("gan", 2, 2, 50, 200, {"pixel": 0.0123}, 10.0, scores))
         time.sleep(0.3)
     text = screen.getvalue()
     for part in (
-        "a.mp4: skipped: damaged", "gan (2/2), step 50/200, 10.0 it/s, 0:15 left", "pixel 0.0123",
+        "a.mp4: skipped: damaged", "crops: 1 of 2 files read",
+        "gan (2/2), step 50/200, 10.0 it/s, 0:15 left", "pixel 0.0123",
         "PSNR 33.50 dB (lanczos 32.00)", "LPIPS 0.0800 (lanczos 0.1200)", "flicker 1.02",
     ):  # fmt: skip
         assert part in text

@@ -17,8 +17,9 @@ from upscale.media.pixels.planes import plane_view
 from upscale.metrics.quality import psnr
 from upscale.train import dataset, material
 from upscale.train.batches import Sampler, make_batch, prefetch
-from upscale.train.codecs import OTHERS, Coding, draw_other, draw_x264, through
-from upscale.train.degrade import KERNELS, halve, halve_frame
+from upscale.train.codecs import OTHERS, Coding, degrade, draw, draw_other, draw_x264, through
+from upscale.train.config import DEGRADATIONS, HELD_OUT, SIX, Stage, TrainConfig
+from upscale.train.degrade import KERNELS, LENSES, halve, halve_frame
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 EVENLY = (1 / 6,) * 6
@@ -54,12 +55,24 @@ def test_halve_is_matlab_bicubic() -> None:
     assert np.mean(halve(picture) != expected) < 0.01
 
 
+def _still(path: Path, picture: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 as PNG or JPEG, by the name."""
+    codec, form = ("png", "rgb24") if path.suffix == ".png" else ("mjpeg", "yuvj444p")
+    with av.open(str(path), "w", format="image2") as out:
+        stream = out.add_stream(codec, rate=1, options={"qmin": "2", "qmax": "2"} if codec == "mjpeg" else {})
+        stream.width, stream.height, stream.pix_fmt = picture.shape[1], picture.shape[0], form
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=form)
+        frame.time_base, frame.pts = Fraction(1), 0
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+
+
 def _frame(luma: np.ndarray) -> av.VideoFrame:
     chroma = np.full((luma.shape[0] // 2, luma.shape[1]), 128, np.uint8)
     return av.VideoFrame.from_ndarray(np.concatenate([luma, chroma]), format="yuv420p")
 
 
-@pytest.mark.parametrize("kernel", ["matlab", *KERNELS])
+@pytest.mark.parametrize("kernel", ["matlab", *KERNELS, *LENSES])
 def test_halving_keeps_position(kernel: str) -> None:
     """A ramp stays where it is: a kernel that is off by half a pixel would train a shift."""
     ramp = np.tile(np.arange(20, 220, 2, dtype=np.uint8), (40, 1))
@@ -94,6 +107,34 @@ def test_other_codecs_give_back_every_frame_damaged(name: str) -> None:
     assert all((f.width, f.height, f.format.name) == (128, 128, "yuv420p") for f in decoded)
 
 
+CODED = sorted(set(DEGRADATIONS) - {"bicubic", "kernel", "camera"})
+
+
+@pytest.mark.parametrize("name", CODED)
+def test_every_codec_of_a_mix_gives_back_every_frame_damaged(name: str) -> None:
+    """Also in sizes that are multiples of 4 only, and where two codecs follow one another."""
+    frames = [f.reformat(132, 76) for f in _moving()]
+    sizes = []
+
+    def sized(share: float) -> list[av.VideoFrame]:
+        sizes.append(share)
+        width, height = (int(side * share) // 4 * 4 for side in (132, 76))
+        return [f.reformat(width, height) for f in frames]
+
+    for seed in range(8):
+        decoded = degrade(name, np.random.default_rng(seed), sized)
+        assert all((f.width, f.height, f.format.name) == (132, 76, "yuv420p") for f in decoded)
+        assert 10 < _error(frames, decoded) < (60 if name == "x264_8_14" else 42)
+    assert len(set(sizes)) > 1 if name == "twice" else set(sizes) == {1.0}
+
+
+def test_old_files_vary() -> None:
+    drawn = [draw(name, np.random.default_rng(n)) for name in ("divx", "h263", "wmv") for n in range(40)]
+    assert {c.options.get("bf") for c in drawn[:40]} == {"0", "1", "2"}
+    assert {int(c.options["qmin"]) for c in drawn[:40]} > {8, 12, 16}
+    assert {c.codec for c in drawn} >= {"mpeg4", "flv", "h263p", "wmv2", "msmpeg4"} & av.codecs_available
+
+
 def test_codings_vary_and_repeat() -> None:
     def draw(seed: int) -> list[Coding]:
         rng = np.random.default_rng(seed)
@@ -121,13 +162,7 @@ def test_a_still_pans_by_whole_pixels(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(material, "GRAINY", 0.0)
     monkeypatch.setattr(material, "COMPRESSED", 0.0)
     picture = np.random.default_rng(3).integers(0, 256, (300, 400, 3), dtype=np.uint8)
-    with av.open(str(tmp_path / "still.png"), "w", format="image2") as out:
-        stream = out.add_stream("png", rate=1)
-        stream.width, stream.height, stream.pix_fmt = 400, 300, "rgb24"
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-        frame.time_base, frame.pts = Fraction(1), 0
-        out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
+    _still(tmp_path / "still.png", picture)
     for seed in range(6):
         (sequence,) = material.read_sequences(tmp_path / "still.png", np.random.default_rng(seed))
         lumas = [plane_view(f).astype(int) for f in sequence.frames]
@@ -139,6 +174,46 @@ def test_a_still_pans_by_whole_pixels(tmp_path: Path, monkeypatch: pytest.Monkey
             if np.array_equal(np.roll(lumas[1], (dy, dx), (0, 1))[inner], lumas[0][inner])
         ]  # fmt: skip
         assert len(shifts) == 1
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "PHOTO.JPEG", "photo.png"])
+def test_large_photographs_are_read(tmp_path: Path, name: str) -> None:
+    """By its name FFmpeg opens larger JPEGs with a demuxer that reads other files, too."""
+    picture = np.random.default_rng(3).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    _still(tmp_path / name, picture)
+    assert (tmp_path / name).stat().st_size > 60_000
+    assert material.find_sources(tmp_path) == [tmp_path / name]
+    (sequence,) = material.read_sequences(tmp_path / name, np.random.default_rng(0))
+    assert (sequence.frames[0].width, sequence.frames[0].height) == (376, 272)
+
+
+def test_crisp_originals_are_reduced_and_not_degraded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(frames: list[av.VideoFrame], rng: np.random.Generator) -> list[av.VideoFrame]:
+        raise AssertionError("degraded")
+
+    monkeypatch.setattr(material, "degrade_original", refuse)
+    _still(tmp_path / "still.png", np.random.default_rng(3).integers(0, 256, (600, 800, 3), dtype=np.uint8))
+    sizes = set()
+    for seed in range(8):
+        (found,) = material.read_sequences(tmp_path / "still.png", np.random.default_rng(seed), crisp=True)
+        sizes.add((found.frames[0].width, found.frames[0].height))
+    assert len(sizes) > 1
+    assert all(376 <= width <= 640 - 24 and 272 - 24 <= height <= 480 - 24 for width, height in sizes)
+
+
+def test_a_cache_holds_what_its_recipe_draws(tmp_path: Path, crops: Path) -> None:
+    mix = {"bicubic": 0.5, "twice": 0.25, "divx": 0.25, "vp8": 0.0}
+    config = TrainConfig(stages=(Stage(name="a", iterations=1, mix=mix),), held_out=HELD_OUT)
+    dataset.build(crops.parent / "clips", tmp_path / "c", config)
+    found = dataset.load(tmp_path / "c")
+    assert found.versions == ("bicubic", "divx", "twice")
+    assert found.train["degraded"].shape[1:] == (3, dataset.CROP // 2, dataset.CROP // 2)
+    assert found.clips.qualities == HELD_OUT
+    clip = found.clips.clips[0]
+    assert len(clip.low_luma) == len(HELD_OUT)
+    errors = [psnr(clip.low_luma[0, -1], low[-1]) for low in clip.low_luma[1:]]
+    assert errors[:4] == sorted(errors[:4], reverse=True)
+    assert errors[4] < errors[1]
 
 
 def test_grain_is_new_in_every_frame(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,14 +339,14 @@ def test_crops_pair_up(crops: Path) -> None:
 
 def test_every_degradation_is_worse_than_the_one_before(crops: Path) -> None:
     errors = {}
-    for version, name in enumerate(dataset.VERSIONS):
-        mix = tuple(float(k == version) for k in range(len(dataset.VERSIONS)))
+    for version, name in enumerate(SIX):
+        mix = tuple(float(k == version) for k in range(len(SIX)))
         batch = make_batch(dataset.load(crops).train, 0, Sampler(seed=1, batch=64, patch=48, mix=mix))
         up = torch.nn.functional.interpolate(batch.low, scale_factor=2, mode="bicubic")
         errors[name] = float((up - batch.high).square().mean())
-    clean, light, clear, heavy = (errors[dataset.VERSIONS[k]] for k in (0, 2, 3, 4))
+    clean, light, clear, heavy = (errors[SIX[k]] for k in (0, 2, 3, 4))
     assert clean < light < clear < heavy
-    assert errors["MPEG-4, VP9, AV1"] > clean
+    assert errors["other"] > clean
 
 
 def test_batches_repeat_and_differ(crops: Path) -> None:
@@ -346,6 +421,7 @@ def test_too_little_material(tmp_path: Path) -> None:
             tmp_path, tmp_path / "cache", on_source=lambda d, t, name, error: skipped.update({name: error})
         )
     assert skipped["not a clip.mp4"]
+    assert skipped["tiny.mp4"] is None, "read, but too small for a crop"
     with pytest.raises(TrainError, match="no videos or pictures"):
         dataset.build(tmp_path / "cache", tmp_path / "other")
 
@@ -357,6 +433,6 @@ def test_foreign_or_damaged_caches_are_errors(crops: Path, tmp_path: Path, damag
         (tmp_path / "c" / "crops.u8").write_bytes(b"")
     else:
         index = tmp_path / "c" / "index.json"
-        index.write_text(index.read_text().replace("clean bicubic", "something else"))
+        index.write_text(index.read_text().replace('"bicubic"', '"something else"'))
     with pytest.raises(TrainError, match="crops"):
         dataset.load(tmp_path / "c")

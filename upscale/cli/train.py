@@ -121,7 +121,7 @@ def train(
     changes |= {_loss_key(key): value for key, value in losses.items()} | more
     if preview_data is not None:
         config = override(read_recipe(recipe) if recipe else TrainConfig(), changes)
-        return _preview(folder, preview_data, config.seed)
+        return _preview(folder, preview_data, config)
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output'.")
     job = TrainJob(
@@ -141,12 +141,12 @@ def _loss_key(name: str) -> str:
     return f"{stage}{dot}losses.{loss}"
 
 
-def _preview(folder: Path, out: Path, seed: int) -> int:
+def _preview(folder: Path, out: Path, config: TrainConfig) -> int:
     from upscale.train.preview import preview_sheet
 
     if not folder.is_dir():
         raise UsageError("not a folder", path=str(folder))
-    click.echo(json.dumps({"preview": str(out), "sources": preview_sheet(folder, out, seed)}))
+    click.echo(json.dumps({"preview": str(out), "sources": preview_sheet(folder, out, config)}))
     return 0
 
 

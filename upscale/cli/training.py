@@ -72,6 +72,7 @@ class PlainDisplay:
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
         self._last = time.monotonic()
+        self._skipped: list[tuple[str, str]] = []
 
     def hooks(self, flag: StopFlag) -> Hooks:
         """What the loop calls."""
@@ -81,11 +82,19 @@ class PlainDisplay:
         return Hooks(progress=self.progress, stopping=stopping)
 
     def source(self, done: int, total: int, name: str, error: str | None) -> None:
-        """One file of the material was read."""
+        """One file of the material was read; the last one names all that were skipped."""
         if error:
-            self._say(f"skipped: {error}", name)
-        elif self._due() or (done == total and not self._quiet):
+            self._skipped.append((name, error))
+        if done == total:
+            self._total(total)
+        elif self._due():
             self._say(f"crops: {done} of {total} files")
+
+    def _total(self, total: int) -> None:
+        for name, error in self._skipped:
+            self._say(f"skipped: {error}", name)
+        if not self._quiet:
+            self._say(f"crops: {total - len(self._skipped)} of {total} files read")
 
     def progress(self, report: Progress) -> None:
         """Some steps were taken."""
@@ -124,8 +133,10 @@ class _Live(PlainDisplay):
 
     def source(self, done: int, total: int, name: str, error: str | None) -> None:
         if error:
-            self._say(f"skipped: {error}", name)
+            self._skipped.append((name, error))
         self._show(done, total, [f"crops: {done} of {total} files, {clean(name)}"])
+        if done == total:
+            self._total(total)
 
     def progress(self, report: Progress) -> None:
         if report.scores is not None:

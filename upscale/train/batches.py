@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from upscale.train.dataset import CROP, VERSIONS, Records
+from upscale.train.dataset import CROP, Records
 
 Indices = npt.NDArray[np.intp]
 
@@ -50,7 +50,7 @@ class Sampler:
     Attributes:
         batch: crops of this process per step.
         patch: side of the low-resolution patches, a multiple of 2.
-        mix: share of each of `VERSIONS`, summing to 1.
+        mix: share of each of the crops' versions, summing to 1.
         levels: share of crops with another gain, offset or range.
         native: share of crops of clips as they are; None draws from all alike.
         first: number of this process's first crop in the whole step's batch.
@@ -113,7 +113,7 @@ def make_batch(crops: Records, step: int, how: Sampler, pools: Pools | None = No
     for i in range(n):
         rng = np.random.default_rng((how.seed, step, how.first + i))
         which = pools.draw(rng) if pools else int(rng.integers(len(crops)))
-        version = int(rng.choice(len(VERSIONS), p=how.mix))
+        version = int(rng.choice(len(how.mix), p=how.mix))
         y, x = (2 * int(v) for v in rng.integers(0, (CROP // 2 - p) // 2 + 1, 2))
         turns, mirrored = int(rng.integers(0, 4)), bool(rng.integers(0, 2))
         gains[i] = _levels(rng, how.levels)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from upscale.model.complexity import complexity
+from upscale.train.dataset import totals
 from upscale.train.files import write_whole
 from upscale.train.recipe import from_mapping, to_toml
 from upscale.version import __version__
@@ -85,10 +85,11 @@ def _score_row(name: str, step: str, scores: Mapping[str, Any]) -> str:
 
 
 def _material(crops: Path) -> str:
-    index = json.loads((crops / "index.json").read_text())
-    counts = index["crops"]
+    found = totals(crops)
+    counts, skipped = found["crops"], len(found["skipped"])
+    left_out = f" ({skipped:,} more could not be used)" if skipped else ""
     return (
-        f"{counts['train']:,} crops of {index['sources']:,} files for training "
+        f"{counts['train']:,} crops of {found['read']:,} files{left_out} for training "
         f"and {counts['held_out']:,} held out"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TypeVar
@@ -20,6 +21,22 @@ OTHERS: dict[str, tuple[str, int, int, dict[str, str]]] = {
     "libvpx-vp9": ("crf", 36, 54, {"deadline": "realtime", "cpu-used": "7", "b": "0", "lag-in-frames": "8"}),
     "libsvtav1": ("crf", 38, 56, {"preset": "11", "svtav1-params": "lp=1"}),
 }
+#: Encoders of old files: between which quantisers (low, high) they are drawn for a name of
+#: `upscale.train.config.DEGRADATIONS`. None of them smooths its blocks while decoding.
+OLD: dict[str, tuple[tuple[str, ...], int, int]] = {
+    "divx": (("mpeg4",), 6, 20),
+    "h263": (("flv", "h263p"), 5, 16),
+    "mpeg2": (("mpeg2video",), 6, 20),
+    "wmv": (("wmv2", "msmpeg4"), 6, 18),
+}
+#: VP8's quantisers, of 0-63: as bad as the others are.
+VP8 = (40, 58)
+#: Share of DivX-like files with two, one and no B frames in a row.
+B_FRAMES = {"2": 0.4, "1": 0.3, "0": 0.3}
+#: What a twice compressed file went through first, and then; and its first size, in shares of the last.
+FIRST = ("divx", "mpeg2", "wmv", "h263", "x264_24_30", "x264_30_36")
+SECOND = ("x264_24_30", "x264_30_36", "divx", "vp8")
+FIRST_SIZE = (0.7, 1.5)
 #: libx264 presets and how often each is drawn; the slower ones make more of motion and so leave other
 #: errors. Most files are made with the default, and a network cannot tell them from the others: what it
 #: learns of "ultrafast", which does not deblock, it does to all.
@@ -65,6 +82,45 @@ def draw_other(rng: np.random.Generator) -> Coding:
     return Coding(name, {key: level, **({"qmax": level} if key == "qmin" else {}), **more})
 
 
+def draw(name: str, rng: np.random.Generator) -> Coding:
+    """One coding of a degradation with a codec, "twice" excepted; libx264 where this FFmpeg has none."""
+    if name.startswith("x264_"):
+        low, high = (float(v) for v in name.split("_")[1:])
+        return draw_x264(rng, low, high)
+    if name == "other":
+        return draw_other(rng)
+    if name == "vp8":
+        if "libvpx" not in av.codecs_available:
+            return draw_x264(rng, 30, 38)
+        level = str(int(rng.integers(VP8[0], VP8[1] + 1)))
+        fast = {"b": "100M", "deadline": "realtime", "cpu-used": "6", "lag-in-frames": "0"}
+        return Coding("libvpx", {"crf": level, "qmin": level, "qmax": level, **fast})
+    encoders, low, high = OLD[name]
+    encoder, level = str(rng.choice(encoders)), str(int(rng.integers(low, high + 1)))
+    if encoder not in av.codecs_available:
+        return draw_x264(rng, 30, 38)
+    options = {"qmin": level, "qmax": level}
+    if name == "divx":
+        options["bf"] = _drawn(rng, B_FRAMES)
+    return Coding(encoder, options, _drawn(rng, INTERVALS))
+
+
+def degrade(
+    name: str, rng: np.random.Generator, sized: Callable[[float], list[av.VideoFrame]]
+) -> list[av.VideoFrame]:
+    """All frames of a sequence, small, as a degradation with a codec leaves them.
+
+    Args:
+        sized: the frames in this share of their final size.
+    """
+    if name != "twice":
+        return through(sized(1.0), draw(name, rng))
+    first = through(sized(rng.uniform(*FIRST_SIZE)), draw(str(rng.choice(FIRST)), rng))
+    width, height = sized(1.0)[0].width, sized(1.0)[0].height
+    again = [f.reformat(width, height, interpolation="BICUBIC") for f in first]
+    return through(again, draw(str(rng.choice(SECOND)), rng))
+
+
 def through(frames: list[av.VideoFrame], coding: Coding) -> list[av.VideoFrame]:
     """Encode a sequence and decode it again.
 
@@ -81,13 +137,14 @@ def through(frames: list[av.VideoFrame], coding: Coding) -> list[av.VideoFrame]:
     """
     os.environ.setdefault("SVT_LOG", "1")  # else SVT-AV1 writes its settings to stderr
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format="matroska") as out:
+    # NUT takes every codec, Matroska none of Flash's, H.263 and Windows Media.
+    with av.open(buffer, "w", format="nut") as out:
         stream = out.add_stream(coding.codec, rate=25, options=dict(coding.options))
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = frames[0].width, frames[0].height, "yuv420p"
         stream.gop_size = coding.interval
         stream.thread_count = 1
-        if coding.codec == "mpeg4":
+        if coding.codec == "mpeg4" and "bf" not in coding.options:
             stream.max_b_frames = 1
         for index, frame in enumerate(frames):
             frame.pts, frame.time_base = index, Fraction(1, 25)

@@ -9,6 +9,31 @@ from upscale.train.losses import LOSSES
 
 PIXEL_KINDS = ("charbonnier", "l1", "mse", "psnr")
 ADVERSARIAL_KINDS = ("relativistic", "hinge")
+#: What the small picture of a pair went through, by the names that a recipe's `mix` uses.
+DEGRADATIONS = {
+    "bicubic": "downscaled as the literature does, nothing else",
+    "kernel": "downscaled with another kernel",
+    "camera": "downscaled by a lens that is softer than its sensor",
+    "x264_18_24": "x264 at CRF 18-24",
+    "x264_24_30": "x264 at CRF 24-30",
+    "x264_30_36": "x264 at CRF 30-36",
+    "other": "MPEG-4, VP9 or AV1 at low rates",
+    "x264_8_14": "x264 at CRF 8-14: no loss that can be seen",
+    "x264_28_34": "x264 at CRF 28-34",
+    "x264_34_40": "x264 at CRF 34-40",
+    "divx": "MPEG-4 at q 6-20, most often with B frames",
+    "h263": "H.263 or Flash video at q 5-16",
+    "mpeg2": "MPEG-2 at q 6-20",
+    "wmv": "Windows Media 8 or MS-MPEG-4 at q 6-18",
+    "vp8": "VP8 at low rates",
+    "twice": "one codec after another, resized between them",
+}
+#: A mix of six numbers, as older recipes have it, is of these.
+SIX = ("bicubic", "kernel", "x264_18_24", "x264_24_30", "x264_30_36", "other")
+#: What held-out clips are validated on, by the names that `TrainConfig.held_out` uses.
+HELD_OUT = ("clean", "crf23", "crf28", "crf33", "crf36", "divx")
+VALIDATED = ("crf23", "crf28")
+ORIGINALS = ("degraded", "crisp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +52,8 @@ class Stage:
         pixel: kind of the pixel loss, one of `PIXEL_KINDS`.
         adversarial: kind of the adversarial loss, one of `ADVERSARIAL_KINDS`.
         discriminator_rate: Adam's for the discriminator, along the same curve.
-        mix: share of each degradation of `upscale.train.dataset.VERSIONS`, summing to 1: clean
-            bicubic, clean other kernels, x264 at CRF 18-24, 24-30 and 30-36, other codecs.
+        mix: share of each of `DEGRADATIONS`, summing to 1; what is missing has none. In a recipe
+            ``{ bicubic = 0.2, divx = 0.8 }``, or six numbers, for those of `SIX`.
         levels: share of crops whose luma gets another gain, offset or range, with its truth.
         native: share of crops that are drawn from clips as they are, which are few but what real
             originals look like; the rest comes from stills and from clips that were halved. None draws
@@ -46,7 +71,9 @@ class Stage:
     pixel: str = "charbonnier"
     adversarial: str = "relativistic"
     discriminator_rate: float = 2e-4
-    mix: tuple[float, ...] = (0.08, 0.07, 0.42, 0.28, 0.1, 0.05)
+    mix: dict[str, float] = field(
+        default_factory=lambda: dict(zip(SIX, (0.08, 0.07, 0.42, 0.28, 0.1, 0.05), strict=True))
+    )
     levels: float = 0.1
     native: float | None = None
     ema: float = 0.999
@@ -68,7 +95,7 @@ STAGES = (
         learning_rate=5e-4,
         warm_up=100,
         losses={name: info.weight for name, info in LOSSES.items() if info.weight},
-        mix=(0.05, 0.1, 0.45, 0.35, 0.05, 0.0),
+        mix=dict(zip(SIX, (0.05, 0.1, 0.45, 0.35, 0.05, 0.0), strict=True)),
         levels=0.05,
         native=0.5,
         ema=0.998,
@@ -84,6 +111,9 @@ class TrainConfig:
         unshuffle, channels, body: the generator's shape (`upscale.model.config`).
         expand: training width of the collapsible blocks, in multiples of `channels`.
         stages: run one after the other.
+        originals: "degraded" makes part of the sharp pictures soft, grainy and compressed, as many originals
+            are; "crisp" leaves them as they are, stills reduced until they are sharp.
+        held_out: what held-out clips are validated on, of `HELD_OUT`.
         seed: of initial weights, crops and augmentation.
         validate_every, checkpoint_every: in steps.
         threads: CPU threads of torch; 0 lets it choose.
@@ -95,11 +125,18 @@ class TrainConfig:
     body: int = 3
     expand: int = 4
     stages: tuple[Stage, ...] = STAGES
+    originals: str = "degraded"
+    held_out: tuple[str, ...] = VALIDATED
     seed: int = 1
     validate_every: int = 1_000
     checkpoint_every: int = 500
     threads: int = 0
     bf16: bool | None = None
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The degradations that any stage draws, in the order of `DEGRADATIONS`."""
+        return tuple(n for n in DEGRADATIONS if any(s.mix.get(n, 0.0) > 0 for s in self.stages))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

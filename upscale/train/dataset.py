@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,22 +14,14 @@ import numpy.typing as npt
 
 from upscale.errors import TrainError, UpscaleError
 from upscale.media.pixels.planes import plane_view
-from upscale.train.codecs import draw_other, draw_x264, through
-from upscale.train.degrade import KERNELS, halve_frame
+from upscale.train.codecs import degrade
+from upscale.train.config import DEGRADATIONS, SIX, TrainConfig
+from upscale.train.degrade import KERNELS, LENSES, halve_frame
 from upscale.train.held_out import HeldOutClips
 from upscale.train.material import Sequence, find_sources, read_sequences
 
 #: Side of a stored sharp crop; training cuts smaller patches out of it at random places.
 CROP = 192
-#: Degraded versions of every crop.
-VERSIONS = (
-    "clean bicubic",
-    "clean other kernel",
-    "x264 CRF 18-24",
-    "x264 CRF 24-30",
-    "x264 CRF 30-36",
-    "MPEG-4, VP9, AV1",
-)
 #: Share of the compressed versions that were downscaled with bicubic, as most scalers do by default.
 BICUBIC_SHARE = 0.6
 #: Most crops of one moment, so that a few large pictures do not outweigh hundreds of small ones; and of
@@ -46,40 +39,56 @@ FEW_SOURCES = 2 * HOLD_OUT
 FEW_HOLD_OUT = 5
 MIN_CROPS = 64
 
-#: One crop as it lies in the file: luma beside its 4:2:0 chroma, and luma of the frame before, all uint8.
-RECORD = np.dtype(
-    [
-        ("sharp", "u1", (CROP, CROP)),
-        ("sharp_chroma", "u1", (2, CROP // 2, CROP // 2)),
-        ("degraded", "u1", (len(VERSIONS), CROP // 2, CROP // 2)),
-        ("degraded_chroma", "u1", (len(VERSIONS), 2, CROP // 4, CROP // 4)),
-        ("sharp_before", "u1", (CROP, CROP)),
-        ("degraded_before", "u1", (len(VERSIONS), CROP // 2, CROP // 2)),
-        ("native", "?"),  # of a clip's frames as they are
-    ]
-)
-#: What must be equal for a cache to be read.
-_LAYOUT = {"versions": list(VERSIONS), "bytes": RECORD.itemsize}
 Records = npt.NDArray[np.void]
 OnSource = Callable[[int, int, str, str | None], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """A finished cache: memory-mapped `RECORD` arrays and whole held-out clips."""
+    """A finished cache: memory-mapped arrays of `record_type`, and whole held-out clips.
 
+    Attributes:
+        versions: names of the degradations of every crop, of `upscale.train.config.DEGRADATIONS`.
+    """
+
+    versions: tuple[str, ...]
     train: Records
     held_out: Records
     clips: HeldOutClips
 
 
+def record_type(versions: int) -> np.dtype[np.void]:
+    """One crop as it lies in the file: luma beside its 4:2:0 chroma, and luma of the frame before, uint8.
+
+    Args:
+        versions: degraded ones of every crop.
+    """
+    half, quarter = CROP // 2, CROP // 4
+    return np.dtype(
+        [
+            ("sharp", "u1", (CROP, CROP)),
+            ("sharp_chroma", "u1", (2, half, half)),
+            ("degraded", "u1", (versions, half, half)),
+            ("degraded_chroma", "u1", (versions, 2, quarter, quarter)),
+            ("sharp_before", "u1", (CROP, CROP)),
+            ("degraded_before", "u1", (versions, half, half)),
+            ("native", "?"),  # of a clip's frames as they are
+        ]
+    )
+
+
 def build(
-    folder: Path, cache: Path, seed: int = 1, on_source: OnSource = lambda done, total, name, error: None
+    folder: Path,
+    cache: Path,
+    config: TrainConfig | None = None,
+    on_source: OnSource = lambda done, total, name, error: None,
 ) -> None:
     """Decode, choose, degrade and store crops of everything below `folder`.
 
     Args:
-        cache: folder to write; a complete one is left as it is.
+        cache: folder to write; a complete one is left as it is. Its ``index.json`` says what was read
+            and, of each file that was skipped, why.
+        config: says which degradations, what originals and which seed; None is the default.
         on_source: called after each source with (done, total, name, why it was skipped or None).
 
     Raises:
@@ -87,9 +96,12 @@ def build(
     """
     if (cache / "index.json").exists():
         return
+    config = config or TrainConfig()
+    seed, crisp, versions = config.seed, config.originals == "crisp", config.versions
     sources = find_sources(folder)
-    clips = HeldOutClips()
+    clips = HeldOutClips(config.held_out)
     counts = {"train": 0, "held_out": 0}
+    skipped: dict[str, str] = {}
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with (cache / "crops.u8").open("wb") as train, (cache / "held_out.u8").open("wb") as held_out:
@@ -98,23 +110,33 @@ def build(
             for done, path in enumerate(sources, 1):
                 rng, error = np.random.default_rng((seed, done)), None
                 try:
-                    for sequence in read_sequences(path, rng):
+                    for sequence in read_sequences(path, rng, crisp=crisp):
                         sequences += 1
                         few = len(sources) < FEW_SOURCES
                         held = sequences % FEW_HOLD_OUT == 0 if few else done % HOLD_OUT == 0
                         split = "held_out" if held else "train"
-                        for record in crops_of(sequence, rng):
+                        for record in crops_of(sequence, rng, versions):
                             files[split].write(record.tobytes())
                             counts[split] += 1
                         if held:
                             clips.add(sequence)
                 except (UpscaleError, av.FFmpegError, ValueError, StopIteration, IndexError) as e:
                     error = str(e) or type(e).__name__
-                on_source(done, len(sources), str(path.relative_to(folder)), error)
+                name = str(path.relative_to(folder))
+                if error is not None:
+                    skipped[name] = error
+                on_source(done, len(sources), name, error)
         _check(counts, len(sources), clips)
         clips.save(cache / "clips.npz")
         # Written last: its presence says that the crops are whole.
-        facts = {"crops": counts, "sources": len(sources), "seed": seed, "layout": _LAYOUT}
+        facts = {
+            "crops": counts,
+            "sources": len(sources),
+            "skipped": skipped,
+            "seed": seed,
+            "originals": config.originals,
+            "layout": _layout(versions),
+        }
         (cache / "index.json").write_text(json.dumps(facts))
     except OSError as e:
         raise TrainError(f"the crops cannot be written: {e.strerror or e}", path=str(cache)) from e
@@ -138,18 +160,40 @@ def load(cache: Path) -> Material:
     """
     try:
         facts = json.loads((cache / "index.json").read_text())
-        if facts.get("layout") != _LAYOUT:
+        versions = tuple(facts["layout"]["versions"])
+        if facts["layout"] != _layout(versions) or not set(versions) <= set(DEGRADATIONS):
             raise TrainError("crops of another version; remove the folder to make them anew", path=str(cache))
         train, held_out = (
-            np.memmap(cache / name, RECORD, "r", shape=(facts["crops"][split],))
+            np.memmap(cache / name, record_type(len(versions)), "r", shape=(facts["crops"][split],))
             for name, split in (("crops.u8", "train"), ("held_out.u8", "held_out"))
         )
-        return Material(train, held_out, HeldOutClips.load(cache / "clips.npz"))
+        return Material(versions, train, held_out, HeldOutClips.load(cache / "clips.npz"))
     except (OSError, ValueError, KeyError) as e:
         raise TrainError(f"the crops cannot be read: {e}", path=str(cache)) from e
 
 
-def crops_of(sequence: Sequence, rng: np.random.Generator) -> list[Records]:
+def _layout(versions: Iterable[str]) -> dict[str, Any]:
+    """What must be as this program has it for a cache to be read."""
+    names = list(versions)
+    return {"versions": names, "bytes": record_type(len(names)).itemsize}
+
+
+def totals(cache: Path) -> dict[str, Any]:
+    """What a finished cache was made of: files, how many were read, why not the others, and crops.
+
+    Raises:
+        TrainError: as `load`.
+    """
+    try:
+        facts = json.loads((cache / "index.json").read_text())
+        skipped = dict(facts.get("skipped", {}))
+        read = facts["sources"] - len(skipped)
+        return {"files": facts["sources"], "read": read, "skipped": skipped, "crops": facts["crops"]}
+    except (OSError, ValueError, KeyError) as e:
+        raise TrainError(f"the crops cannot be read: {e}", path=str(cache)) from e
+
+
+def crops_of(sequence: Sequence, rng: np.random.Generator, versions: Iterable[str] = SIX) -> list[Records]:
     """Records of one frame of every `FRAMES_PER_CROP` of the sequence, most often P or B frames.
 
     The codec sees whole pictures in motion, not crops, so blocks, prediction and rate control are
@@ -160,45 +204,43 @@ def crops_of(sequence: Sequence, rng: np.random.Generator) -> list[Records]:
         return []
     count = -(-len(frames) // FRAMES_PER_CROP)
     moments = [int(n) for n in rng.choice(np.arange(2, len(frames)), count, replace=False)]
-    clean = ("matlab", str(rng.choice(KERNELS)))
-    coded = _coded(frames, rng)
+    made = [_version(name, frames, rng) for name in versions]
     most = PER_NATIVE_MOMENT if sequence.native else PER_MOMENT
     records = []
     for at in moments:
         pair = slice(at - 1, at + 1)
-        versions = [[halve_frame(f, kernel) for f in frames[pair]] for kernel in clean]
-        versions += [decoded[pair] for decoded in coded]
+        pairs = [[halve_frame(f, v) for f in frames[pair]] if isinstance(v, str) else v[pair] for v in made]
         for corner in _corners(frames[at], rng, most):
-            record = _record(frames[pair], versions, corner)
+            record = _record(frames[pair], pairs, corner)
             record["native"] = sequence.native
             records.append(record)
     return records
 
 
-def _coded(frames: list[av.VideoFrame], rng: np.random.Generator) -> list[list[av.VideoFrame]]:
-    """All frames in each of `VERSIONS` that went through a codec."""
-    halves: dict[str, list[av.VideoFrame]] = {}
+def _version(name: str, frames: list[av.VideoFrame], rng: np.random.Generator) -> str | list[av.VideoFrame]:
+    """One degradation of a sequence: all frames as a codec left them, or only the name of a kernel."""
+    if name == "bicubic":
+        return "matlab"
+    if name == "kernel":
+        return str(rng.choice(KERNELS))
+    if name == "camera":
+        return str(rng.choice(list(LENSES)[1:]))
+    kernel = "BICUBIC" if rng.random() < BICUBIC_SHARE else str(rng.choice(KERNELS[1:]))
 
-    def halved(kernel: str) -> list[av.VideoFrame]:
-        if kernel not in halves:
-            halves[kernel] = [halve_frame(f, kernel) for f in frames]
-        return halves[kernel]
+    def sized(share: float) -> list[av.VideoFrame]:
+        if share == 1:
+            return [halve_frame(f, kernel) for f in frames]
+        width, height = (int(side * share / 2) // 4 * 4 for side in (frames[0].width, frames[0].height))
+        return [f.reformat(width, height, interpolation="BICUBIC") for f in frames]
 
-    def compressed_kernel() -> str:
-        return "BICUBIC" if rng.random() < BICUBIC_SHARE else str(rng.choice(KERNELS[1:]))
-
-    coded = []
-    for low, high in ((18, 24), (24, 30), (30, 36)):
-        coded.append(through(halved(compressed_kernel()), draw_x264(rng, low, high)))
-    coded.append(through(halved(compressed_kernel()), draw_other(rng)))
-    return coded
+    return degrade(name, rng, sized)
 
 
 def _record(
     sharp: list[av.VideoFrame], versions: list[list[av.VideoFrame]], corner: tuple[int, int]
 ) -> Records:
     """A crop of the second of two frames, and luma of the first; `versions` hold the same two."""
-    record = np.zeros((), RECORD)
+    record = np.zeros((), record_type(len(versions)))
 
     def cut(frame: av.VideoFrame, plane: int, shrink: int) -> npt.NDArray[np.uint8]:
         (top, left), side = (c // shrink for c in corner), CROP // shrink

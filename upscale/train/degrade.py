@@ -13,6 +13,8 @@ Plane = npt.NDArray[np.uint8]
 #: Downscaling kernels by name: what cameras, editors and `ffmpeg -vf scale` leave behind. All but
 #: "soft" are swscale's own; "soft" is a lens or a scaler that blurs more than the pixel grid asks for.
 KERNELS = ("BICUBIC", "LANCZOS", "AREA", "BILINEAR", "soft")
+#: Lenses softer than the pixel grid, and their standard deviation in pixels of the small picture.
+LENSES = {"soft": 0.55, "softer": 0.7, "softest": 0.9}
 
 
 def _taps(kind: str) -> npt.NDArray[np.float32]:
@@ -22,11 +24,11 @@ def _taps(kind: str) -> npt.NDArray[np.float32]:
         inner, outer = 1.5 * at**3 - 2.5 * at**2 + 1, -0.5 * at**3 + 2.5 * at**2 - 4 * at + 2
         taps = np.where(at <= 1, inner, np.where(at < 2, outer, 0.0))
     else:
-        taps = np.exp(-0.5 * (at / 0.55) ** 2)
+        taps = np.exp(-0.5 * (at / LENSES[kind]) ** 2)
     return (taps / taps.sum()).astype(np.float32)
 
 
-_TAPS = {kind: _taps(kind) for kind in ("matlab", "soft")}
+_TAPS = {kind: _taps(kind) for kind in ("matlab", *LENSES)}
 
 
 def halve(picture: Plane, kernel: str = "matlab") -> Plane:
@@ -34,7 +36,7 @@ def halve(picture: Plane, kernel: str = "matlab") -> Plane:
 
     Args:
         picture: (2H, 2W) uint8.
-        kernel: "matlab" or "soft".
+        kernel: "matlab" or one of `LENSES`.
 
     Returns:
         (H, W) uint8, rounded to nearest. With "matlab" this is its ``imresize(x, 0.5)``, which the
@@ -58,7 +60,7 @@ def halve_frame(frame: av.VideoFrame, kernel: str = "BICUBIC") -> av.VideoFrame:
 
     Args:
         frame: sides are multiples of 4.
-        kernel: one of `KERNELS`, or "matlab" for the luma of the literature's sets.
+        kernel: one of `KERNELS` or `LENSES`, or "matlab" for the luma of the literature's sets.
     """
     width, height = frame.width // 2, frame.height // 2
     if kernel not in _TAPS:

@@ -95,11 +95,11 @@ def export_network(network: Generator, facts: dict[str, Any], prefix: Path, cach
 
 def calibration_pictures(cache: Path) -> list[np.ndarray]:
     """Real degraded luma, (H, W) uint8: held-out crops of every degradation, four to a picture."""
-    held_out = dataset.load(cache).held_out
+    material = dataset.load(cache)
+    held_out, versions = material.held_out, len(material.versions)
     if len(held_out) < 4:
         raise TrainError("too few held-out crops to calibrate the int8 files")
     chosen = np.linspace(0, len(held_out) - 4, CALIBRATION).astype(int)
-    versions = len(dataset.VERSIONS)
     pictures = []
     for index, at in enumerate(chosen):
         four = held_out["degraded"][at : at + 4, index % versions]

@@ -11,11 +11,14 @@ import numpy.typing as npt
 
 from upscale.media.pixels.planes import plane_view
 from upscale.train.codecs import Coding, through
+from upscale.train.config import VALIDATED
 from upscale.train.degrade import halve_frame
 from upscale.train.material import Sequence
 
-#: Qualities at which every held-out clip is scored, with libx264's default preset.
-CRFS = (23, 28)
+#: How held-out clips are compressed, by the names of `upscale.train.config.HELD_OUT`; "clean" is not.
+CODINGS = {f"crf{crf}": Coding("libx264", {"crf": str(crf)}) for crf in (23, 28, 33, 36)} | {
+    "divx": Coding("mpeg4", {"qmin": "12", "qmax": "12", "bf": "2"})
+}
 #: Consecutive frames that are kept of a clip, from its end: P and B frames, enough for flicker.
 FRAMES = 3
 #: Most clips, and most pixels of a frame's side: a validation must not cost minutes.
@@ -31,7 +34,7 @@ class Clip:
 
     Attributes:
         luma, chroma: the truth, (F, H, W) and (F, 2, H/2, W/2).
-        low_luma, low_chroma: by CRF, (len(CRFS), F, H/2, W/2) and (len(CRFS), F, 2, H/4, W/4).
+        low_luma, low_chroma: by quality, (Q, F, H/2, W/2) and (Q, F, 2, H/4, W/4).
     """
 
     luma: Planes
@@ -42,19 +45,26 @@ class Clip:
 
 @dataclass(slots=True)
 class HeldOutClips:
-    """Clips, at most `CLIPS`, in the order in which they came."""
+    """Clips, at most `CLIPS`, in the order in which they came.
 
+    Attributes:
+        qualities: names of `upscale.train.config.HELD_OUT`.
+    """
+
+    qualities: tuple[str, ...] = VALIDATED
     clips: list[Clip] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def add(self, sequence: Sequence) -> None:
-        """Keep the end of a sequence, compressed at each of `CRFS`, unless there are enough."""
+        """Keep the end of a sequence, at each of the qualities, unless there are enough."""
         if len(self.clips) >= CLIPS or len(sequence.frames) < FRAMES:
             return
         small = [halve_frame(f) for f in sequence.frames]
-        lows = [through(small, Coding("libx264", {"crf": str(crf)}))[-FRAMES:] for crf in CRFS]
+        lows = [
+            (small if name == "clean" else through(small, CODINGS[name]))[-FRAMES:] for name in self.qualities
+        ]
         truth = sequence.frames[-FRAMES:]
         height, width = (min(SIDE, side) // 8 * 8 for side in (truth[0].height, truth[0].width))
         top, left = ((w - s) // 16 * 8 for w, s in ((truth[0].height, height), (truth[0].width, width)))
@@ -67,14 +77,15 @@ class HeldOutClips:
     def save(self, path: Path) -> None:
         names = ("luma", "chroma", "low_luma", "low_chroma")
         arrays = {f"{n}{i}": getattr(c, n) for i, c in enumerate(self.clips) for n in names}
-        np.savez(path, **arrays)
+        np.savez(path, qualities=np.array(self.qualities), **arrays)
 
     @classmethod
     def load(cls, path: Path) -> HeldOutClips:
         with np.load(path) as saved:
             count = len(saved.files) // 4
             names = ("luma", "chroma", "low_luma", "low_chroma")
-            return cls([Clip(*(saved[f"{n}{i}"] for n in names)) for i in range(count)])
+            clips = [Clip(*(saved[f"{n}{i}"] for n in names)) for i in range(count)]
+            return cls(tuple(map(str, saved["qualities"])), clips)
 
 
 def _planes(

@@ -66,12 +66,13 @@ def _train(job: TrainJob, crops: Path, group: Group, on_source: OnSource, hooks:
         if job.resume and (job.run_folder / loop.LAST).exists():
             loop.check_resume(job.run_folder, job.config)
         write_whole(job.run_folder / RECIPE, to_toml(job.config))
-        dataset.build(job.folder, crops, job.config.seed, on_source)
+        dataset.build(job.folder, crops, job.config, on_source)
     group.wait()
     recorder = None
     if group.writes:
         clips = dataset.load(crops).clips
         recorder = Recorder(job.run_folder, job.config, clips, resume=job.resume)
+        recorder.material(dataset.totals(crops))
         hooks = recorder.hooks(hooks)
     try:
         return loop.train_stages(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from upscale.train import checkpoint, dataset
 from upscale.train.batches import Sampler, prefetch
 from upscale.train.config import ADVERSARIAL_KINDS, PIXEL_KINDS, Stage, TrainConfig
 from upscale.train.distributed import Group
+from upscale.train.recipe import from_mapping
 from upscale.train.reparam import TrainableGenerator
 from upscale.train.step import StageTrainer, multiplies_bf16
 from upscale.train.validate import Scores, Validator
@@ -121,6 +121,12 @@ def train_stages(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     bf16 = config.bf16 if config.bf16 is not None else multiplies_bf16(device)
     material = dataset.load(cache)
+    missing = [name for name in config.versions if name not in material.versions]
+    if missing:
+        raise TrainError(
+            f"the crops were made without {', '.join(missing)}; remove the folder to make them anew",
+            path=str(cache),
+        )
     validator = Validator(material.clips, device) if group.writes else None
     facts = {"config": asdict(config), "seconds": 0.0, "history": []}
     state = _Run(config, run, hooks, group, device, bf16, material, validator, facts)
@@ -161,9 +167,9 @@ def check(config: TrainConfig, has_teacher: bool = False) -> None:
                 f"unknown kind of loss: pixel is one of {', '.join(PIXEL_KINDS)}, "
                 f"adversarial one of {', '.join(ADVERSARIAL_KINDS)}"
             )
-        whole = math.isclose(sum(stage.mix), 1, abs_tol=1e-6) and min(stage.mix) >= 0
-        if len(stage.mix) != len(dataset.VERSIONS) or not whole:
-            raise TrainError(f"the mix must be {len(dataset.VERSIONS)} shares that sum to 1")
+        shares = stage.mix.values()
+        if not math.isclose(sum(shares), 1, abs_tol=1e-6) or min(shares) < 0:
+            raise TrainError("the mix must be shares that sum to 1")
         if not 16 <= stage.patch <= dataset.CROP // 2 or stage.patch % 4:
             raise TrainError(f"the patch must be a multiple of 4 from 16 to {dataset.CROP // 2}")
         if stage.losses.get("distill") and not has_teacher:
@@ -222,8 +228,8 @@ def check_resume(run: Path, config: TrainConfig) -> dict[str, Any]:
     facts = checkpoint.read_facts(run / LAST)
     # Threads and the length of the intervals may change on another machine; the rest is the run.
     free = {"threads", "validate_every", "checkpoint_every"}
-    wanted = json.loads(json.dumps(asdict(config)))
-    other = [k for k, v in wanted.items() if k not in free and facts["config"].get(k) != v]
+    found = from_mapping(facts["config"])
+    other = [k for k, v in asdict(config).items() if k not in free and asdict(found)[k] != v]
     if other:
         raise TrainError(f"cannot resume: the checkpoint was made with another {', '.join(other)}")
     return facts
@@ -237,7 +243,7 @@ def _run_stage(
         seed=config.seed + 1000 * number,
         batch=stage.batch,
         patch=stage.patch,
-        mix=stage.mix,
+        mix=[stage.mix.get(name, 0.0) for name in state.material.versions],
         levels=stage.levels,
         native=stage.native,
         first=state.group.rank * stage.batch,

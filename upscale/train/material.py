@@ -42,6 +42,8 @@ SOFTENED, COMPRESSED = 0.3, 0.55
 ORIGINAL_CRF = (18, 29)
 #: Share that get the grain of a small sensor, and then are compressed as its camera would.
 GRAINY = 0.2
+#: To what share of their size stills are reduced for crisp originals, as the literature's sets are.
+CRISP = (0.5, 0.8)
 #: Whole pixels of the sharp picture by which a still may pan a frame: half pixels of the small one.
 PAN = 3
 
@@ -65,20 +67,28 @@ def find_sources(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in STILLS | CLIPS and p.is_file())
 
 
-def read_sequences(path: Path, rng: np.random.Generator, per_clip: int = 10) -> Iterator[Sequence]:
+def read_sequences(
+    path: Path, rng: np.random.Generator, per_clip: int = 10, *, crisp: bool = False
+) -> Iterator[Sequence]:
     """Sequences of one file: a still pans, a clip gives up to `per_clip` runs of its frames.
+
+    Args:
+        crisp: whether originals are left as sharp as can be; else part of them is degraded.
 
     Raises:
         MediaError, UsageError, av.FFmpegError, ValueError: the file cannot be decoded.
     """
+    degraded = _as_they_are if crisp else degrade_original
     if path.suffix.lower() in STILLS:
         with open_input(as_file(str(path)), stills=True) as container:
             picture = _planar(next(container.decode(video=0)))
+        if crisp:
+            picture = _reduced(picture, float(rng.uniform(*CRISP)))
         if picture.width * picture.height < 2 * WINDOW[0] * WINDOW[1]:
-            yield Sequence(str(path), degrade_original(_pan(picture, rng), rng))
+            yield Sequence(str(path), degraded(_pan(picture, rng), rng))
             return
         for index in range(WINDOWS_PER_STILL):
-            yield Sequence(str(path), degrade_original(_pan(picture if index else _half(picture), rng), rng))
+            yield Sequence(str(path), degraded(_pan(picture if index else _half(picture), rng), rng))
         return
     with open_input(as_file(str(path)), stills=True) as container:
         stream = container.streams.video[0]
@@ -87,12 +97,12 @@ def read_sequences(path: Path, rng: np.random.Generator, per_clip: int = 10) -> 
         longest = max(SEQUENCE, min(LONGEST, MOST_PIXELS // max(1, stream.width * stream.height)))
         runs = _runs(container.decode(stream), max(longest, known // per_clip), longest)
         for index, run in enumerate(runs):
-            halve = index % HALVE_EVERY == 0
+            halve = crisp or index % HALVE_EVERY == 0
             pictures = [_half(p) if halve and _can_be_halved(p) else p for p in run]
             corner = _corner(pictures[0], rng, 0)
             frames = [_window(p, corner, _size(p, 0)) for p in pictures]
             native = not halve and min(run[0].width, run[0].height) <= SOFT_HEIGHT
-            yield Sequence(str(path), degrade_original(frames, rng) if halve else frames, native)
+            yield Sequence(str(path), degraded(frames, rng) if halve else frames, native)
 
 
 def _runs(frames: Iterable[av.VideoFrame], step: int, longest: int) -> Iterator[list[av.VideoFrame]]:
@@ -178,6 +188,10 @@ def degrade_original(frames: list[av.VideoFrame], rng: np.random.Generator) -> l
     return through(frames, draw_x264(rng, *ORIGINAL_CRF)) if compressed else frames
 
 
+def _as_they_are(frames: list[av.VideoFrame], rng: np.random.Generator) -> list[av.VideoFrame]:
+    return frames
+
+
 def _grainy(frames: list[av.VideoFrame], rng: np.random.Generator) -> list[av.VideoFrame]:
     """Copies with other noise on the luma of each, 1 to 5 code values strong and a pixel or two wide."""
     height, width = frames[0].height, frames[0].width
@@ -194,6 +208,15 @@ def _grainy(frames: list[av.VideoFrame], rng: np.random.Generator) -> list[av.Vi
         write_plane(copy, 0, np.clip(np.rint(plane_view(frame) + moved), 16, 235).astype(np.uint8))
         copies.append(copy)
     return copies
+
+
+def _reduced(picture: av.VideoFrame, share: float) -> av.VideoFrame:
+    """Smaller, but not so small that no crop fits into it."""
+    share = max(share, 256 / min(picture.width, picture.height))
+    if share >= 1:
+        return picture
+    width, height = (int(side * share) // 8 * 8 for side in (picture.width, picture.height))
+    return picture.reformat(width=width, height=height, interpolation="BICUBIC")
 
 
 def _half(picture: av.VideoFrame) -> av.VideoFrame:

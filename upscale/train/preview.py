@@ -11,7 +11,8 @@ import numpy.typing as npt
 from upscale.compare.png import save_png
 from upscale.errors import TrainError, UpscaleError
 from upscale.train import dataset
-from upscale.train.dataset import CROP, VERSIONS
+from upscale.train.config import TrainConfig
+from upscale.train.dataset import CROP
 from upscale.train.material import find_sources, read_sequences
 from upscale.train.sheet import labelled
 
@@ -21,13 +22,14 @@ ROWS = 6
 Picture = npt.NDArray[np.uint8]
 
 
-def preview_sheet(folder: Path, out: Path, seed: int = 1) -> list[str]:
+def preview_sheet(folder: Path, out: Path, config: TrainConfig | None = None) -> list[str]:
     """Write a PNG with one sharp crop per row beside all its degraded versions.
 
     The degraded ones are shown with every pixel doubled, so that each is as large as the sharp one.
 
     Args:
-        seed: as in training; the same one gives the same sheet.
+        config: whose degradations are shown, on such originals as it asks for; the same seed gives the
+            same sheet. None is the default.
 
     Returns:
         Names of the sources shown, from top to bottom.
@@ -36,7 +38,8 @@ def preview_sheet(folder: Path, out: Path, seed: int = 1) -> list[str]:
         TrainError: no usable crop in `folder`.
         OutputError: `out` cannot be written.
     """
-    sources = find_sources(folder)
+    config = config or TrainConfig()
+    sources, versions = find_sources(folder), config.versions
     rows: list[tuple[str, list[Picture]]] = []
     # Evenly spread; where one gives nothing, the others follow in turn.
     order = [i for start in range(ROWS) for i in range(start * len(sources) // ROWS, len(sources), ROWS)]
@@ -44,20 +47,20 @@ def preview_sheet(folder: Path, out: Path, seed: int = 1) -> list[str]:
     for index in dict.fromkeys(order):
         if len(rows) == ROWS:
             break
-        record = _one_crop(sources[index], np.random.default_rng((seed, index + 1)))
+        record = _one_crop(sources[index], np.random.default_rng((config.seed, index + 1)), config)
         if record is not None:
             shown.append(str(sources[index].relative_to(folder)))
-            rows.append(("", [_colour(record, None), *(_colour(record, v) for v in range(len(VERSIONS)))]))
+            rows.append(("", [_colour(record, None), *(_colour(record, v) for v in range(len(versions)))]))
     if not rows:
         raise TrainError(f"no detailed {CROP}x{CROP} crop in {len(sources)} files", path=str(folder))
-    save_png(str(out), labelled(rows, ["original", *VERSIONS]))
+    save_png(str(out), labelled(rows, ["original", *versions]))
     return shown
 
 
-def _one_crop(path: Path, rng: np.random.Generator) -> npt.NDArray[np.void] | None:
+def _one_crop(path: Path, rng: np.random.Generator, config: TrainConfig) -> npt.NDArray[np.void] | None:
     try:
-        for sequence in read_sequences(path, rng):
-            records = dataset.crops_of(sequence, rng)
+        for sequence in read_sequences(path, rng, crisp=config.originals == "crisp"):
+            records = dataset.crops_of(sequence, rng, config.versions)
             if records:
                 return records[0]
     except (UpscaleError, av.FFmpegError, ValueError, StopIteration, IndexError):

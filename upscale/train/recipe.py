@@ -6,13 +6,22 @@ import json
 import math
 import tomllib
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from upscale.errors import UsageError
-from upscale.train.config import ADVERSARIAL_KINDS, PIXEL_KINDS, Stage, TrainConfig
+from upscale.train.config import (
+    ADVERSARIAL_KINDS,
+    DEGRADATIONS,
+    HELD_OUT,
+    ORIGINALS,
+    PIXEL_KINDS,
+    SIX,
+    Stage,
+    TrainConfig,
+)
 from upscale.train.losses import LOSSES
 
 T = TypeVar("T", Stage, TrainConfig)
@@ -41,7 +50,7 @@ _BOUNDS: dict[str, tuple[Callable[[float], bool], str]] = {
     "native": _SHARE,
     "ema": _SHARE,
 }
-_CHOICES = {"pixel": PIXEL_KINDS, "adversarial": ADVERSARIAL_KINDS}
+_CHOICES = {"pixel": PIXEL_KINDS, "adversarial": ADVERSARIAL_KINDS, "originals": ORIGINALS}
 
 
 class _Mistake(Exception):
@@ -184,6 +193,10 @@ def _checked(kind: type[Any], key: str, value: Any, where: str) -> Any:
     known = [f.name for f in fields(kind)]
     if key not in known:
         raise _Mistake(f"{where}{key}: no such setting; there are {', '.join(known)}")
+    if key == "mix" and isinstance(value, list | tuple):  # as older recipes have it
+        if len(value) != len(SIX):
+            raise _Mistake(f"{where}mix: must be {len(SIX)} shares or a table, {{ name = share }}")
+        value = dict(zip(SIX, value, strict=True))
     value = _typed(get_type_hints(kind)[key], value, f"{where}{key}")
     if key == "losses":
         _check_losses(value, where)
@@ -193,6 +206,8 @@ def _checked(kind: type[Any], key: str, value: Any, where: str) -> Any:
         raise _Mistake(f"{where}{key}: {value!r} must be {_BOUNDS[key][1]}")
     if key == "mix":
         _check_mix(value, where)
+    if key == "held_out" and (not value or not set(value) <= set(HELD_OUT)):
+        raise _Mistake(f"{where}held_out: must be some of {', '.join(HELD_OUT)}")
     return value
 
 
@@ -202,7 +217,7 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
         return None if value is None else _typed(next(k for k in inside if k is not type(None)), value, where)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise _Mistake(f"{where}: must be a list of numbers")
+            raise _Mistake(f"{where}: must be a list")
         return tuple(_typed(inside[0], v, where) for v in value)
     if origin is dict:
         if not isinstance(value, Mapping):
@@ -225,11 +240,14 @@ def _check_losses(weights: Mapping[str, float], where: str) -> None:
         raise _Mistake(f"{where}losses: at least one weight must be more than 0")
 
 
-def _check_mix(mix: Sequence[float], where: str) -> None:
-    # The number of shares; counted on the default, because the names of the versions need numpy.
-    count = len(next(f.default for f in fields(Stage) if f.name == "mix"))  # type: ignore[arg-type]
-    if len(mix) != count or min(mix) < 0 or not math.isclose(sum(mix), 1, abs_tol=1e-6):
-        raise _Mistake(f"{where}mix: must be {count} shares that sum to 1, not {list(mix)}")
+def _check_mix(mix: Mapping[str, float], where: str) -> None:
+    for name in mix:
+        if name not in DEGRADATIONS:
+            raise _Mistake(
+                f"{where}mix: no degradation is called {name!r}; there are {', '.join(DEGRADATIONS)}"
+            )
+    if min(mix.values(), default=-1) < 0 or not math.isclose(sum(mix.values()), 1, abs_tol=1e-6):
+        raise _Mistake(f"{where}mix: must be shares that sum to 1, not {list(mix.values())}")
 
 
 def _check_stages(config: TrainConfig) -> None:

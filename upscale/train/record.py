@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from upscale.train.config import TrainConfig
-from upscale.train.held_out import CRFS, Clip, HeldOutClips
+from upscale.train.held_out import Clip, HeldOutClips
 from upscale.train.logbook import Logbook
 from upscale.train.loop import LAST, Hooks, Progress, check_resume
 from upscale.train.reparam import TrainableGenerator
@@ -50,11 +51,18 @@ class Recorder:
             at = run_step(config, int(facts["stage"]), int(facts["step"]))
         for litter in run.glob(".*.part"):  # of a process that was killed while it wrote
             litter.unlink(missing_ok=True)
-        self._log = Logbook(run, at)
+        self._log, self._is_new = Logbook(run, at), at is None
         self._sheet = Sheet(run / SHEET, resume=resume)
         self._lows, truths = zip(*(_crop(clip) for clip in clips.clips[:CROPS]), strict=True)
-        self._sheet.add_row(f"input, CRF {CRFS[-1]}", [p.repeat(2, 0).repeat(2, 1) for p in self._lows])
+        self._sheet.add_row(
+            f"input, {clips.qualities[-1]}", [p.repeat(2, 0).repeat(2, 1) for p in self._lows]
+        )
         self._sheet.add_row("original", truths)
+
+    def material(self, totals: Mapping[str, Any]) -> None:
+        """Write down what the run learns from, once: `upscale.train.dataset.totals`."""
+        if self._is_new:
+            self._log.scalars(0, {"material": dict(totals)})
 
     def hooks(self, also: Hooks) -> Hooks:
         """Hooks that record, then call those of `also`."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from upscale.errors import ModelError
 from upscale.metrics.clips import lanczos
 from upscale.metrics.quality import flicker, psnr, ssim
-from upscale.train.held_out import CRFS, Clip, HeldOutClips
+from upscale.train.held_out import Clip, HeldOutClips
 
 if TYPE_CHECKING:
     from upscale.metrics.lpips import Lpips
@@ -30,7 +30,7 @@ Planes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Means over the held-out clips at all of `upscale.train.held_out.CRFS`.
+    """Means over the held-out clips at all of their qualities.
 
     Attributes:
         psnr, ssim: of luma, all kept frames; dB and -1…1.
@@ -84,7 +84,7 @@ class Validator:
 
     def _inputs(self) -> Iterator[tuple[Clip, int, int]]:
         for index, clip in enumerate(self.clips):
-            for k in range(len(CRFS)):
+            for k in range(len(clip.low_luma)):
                 yield clip, index, k
 
     def _means(self, outputs: Iterator[tuple[Clip, int, int, Planes]]) -> dict[str, float]:
