@@ -18,7 +18,7 @@ from upscale.train.codecs import degrade
 from upscale.train.config import DEGRADATIONS, SIX, TrainConfig
 from upscale.train.degrade import KERNELS, LENSES, halve_frame
 from upscale.train.held_out import HeldOutClips
-from upscale.train.material import Sequence, find_sources, read_sequences
+from upscale.train.material import CLIPS, Sequence, find_sources, read_sequences
 
 #: Side of a stored sharp crop; training cuts smaller patches out of it at random places.
 CROP = 192
@@ -28,6 +28,8 @@ BICUBIC_SHARE = 0.6
 #: one moment of a clip as it is, which a recipe can draw from as often as it likes.
 PER_MOMENT = 16
 PER_NATIVE_MOMENT = 32
+#: Runs of frames of one clip at most and at least, and of all clips.
+MOST_RUNS, LEAST_RUNS, ALL_RUNS = 10, 3, 240
 #: Mean of |Laplacian|, in code values, below which a crop is empty. Crops out of focus are kept: they
 #: are half of most films, and networks that never saw them make texture of their faint noise.
 EMPTY = 0.05
@@ -99,6 +101,8 @@ def build(
     config = config or TrainConfig()
     seed, crisp, versions = config.seed, config.originals == "crisp", config.versions
     sources = find_sources(folder)
+    moving = sum(p.suffix.lower() in CLIPS for p in sources)
+    runs = min(MOST_RUNS, max(LEAST_RUNS, ALL_RUNS // max(1, moving)))
     clips = HeldOutClips(config.held_out)
     counts = {"train": 0, "held_out": 0}
     skipped: dict[str, str] = {}
@@ -110,7 +114,7 @@ def build(
             for done, path in enumerate(sources, 1):
                 rng, error = np.random.default_rng((seed, done)), None
                 try:
-                    for sequence in read_sequences(path, rng, crisp=crisp):
+                    for sequence in read_sequences(path, rng, runs, crisp=crisp):
                         sequences += 1
                         few = len(sources) < FEW_SOURCES
                         held = sequences % FEW_HOLD_OUT == 0 if few else done % HOLD_OUT == 0
