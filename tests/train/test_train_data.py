@@ -187,7 +187,9 @@ def test_large_photographs_are_read(tmp_path: Path, name: str) -> None:
     assert (sequence.frames[0].width, sequence.frames[0].height) == (376, 272)
 
 
-def test_crisp_originals_are_reduced_and_not_degraded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crisp_originals_are_reduced_and_not_degraded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(frames: list[av.VideoFrame], rng: np.random.Generator) -> list[av.VideoFrame]:
         raise AssertionError("degraded")
 
