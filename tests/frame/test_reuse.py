@@ -20,7 +20,7 @@ from upscale import Options, backends, upscale_file
 from upscale.backends.base import Backend
 from upscale.cli.main import main
 from upscale.errors import BackendError
-from upscale.frame.reuse import SIDES, ReceptiveField, Reuse, kept
+from upscale.frame.reuse import SIDES, ReceptiveField, Reuse, history_length
 from upscale.frame.upscaler import FrameUpscaler
 from upscale.media.input.convert import filter_graph, measured_chroma_location
 from upscale.media.pixels.planes import Plane, plane_view
@@ -265,9 +265,9 @@ def test_still_frames_that_never_repeat_the_last_one_are_kept() -> None:
 
 def test_how_many_frames_are_kept_depends_on_their_size() -> None:
     """Memory: two groups of four frames at 720p, one at 4K."""
-    assert kept(1280 * 720) == 8
-    assert kept(3840 * 2160) == 4
-    assert kept(1280 * 720 * 2) == 8
+    assert history_length(1280 * 720) == 8
+    assert history_length(3840 * 2160) == 4
+    assert history_length(1280 * 720 * 2) == 8
 
 
 def test_another_size_depth_or_limit_is_computed() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from upscale.frame.reuse import kept
+from upscale.frame.reuse import history_length
 from upscale.media.input.convert import filter_graph
 from upscale.media.input.sidedata import has_side_data
 from upscale.media.pixels.planes import Plane, plane_view
@@ -60,7 +60,7 @@ class Repeats:
         past = self._past
         if past and _has_moved(past[0].planes[0], done.planes[0]):
             past = ()
-        self._past = (done, *past)[: kept(plane_view(out).nbytes)]
+        self._past = (done, *past)[: history_length(plane_view(out).nbytes)]
 
     def _through(self, name: str, frame: av.VideoFrame) -> av.VideoFrame:
         """A new frame that shares the memory ("null"), or a copy in memory of a pool ("copy")."""

@@ -24,15 +24,15 @@ from upscale.model.config import GeneratorConfig
 #: Steps of a fifth of these bring no speed. Even, for `ReceptiveField.multiple`.
 SIDES = (48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536)
 #: How many times too large a crop may be instead of one whose shape must be checked first, …
-_SPARE = 1.3
+_MAX_EXCESS = 1.3
 #: … and how often.
-_PATIENCE = 8
+_MAX_REQUESTS = 8
 #: How many frames are kept to compare with: two groups of a P-frame and three B-frames, …
-_FRAMES = 8
+_MAX_HISTORY = 8
 #: … or less if the luma planes of their outputs would take more bytes than this, but never under …
-_BYTES = 16 << 20
+_HISTORY_BYTES = 16 << 20
 #: … one such group.
-_FEWEST = 4
+_MIN_HISTORY = 4
 #: Older frames than the last are looked at if at most this share of the blocks changed since it: of states
 #: that come and go few differ.
 _NEARLY_STILL = 0.1
@@ -57,9 +57,9 @@ class ReceptiveField:
         return cls((side - config.unshuffle) // 2, config.multiple)
 
 
-def kept(size: int) -> int:
+def history_length(size: int) -> int:
     """How many frames are kept whose output's luma takes `size` bytes."""
-    return max(_FEWEST, min(_FRAMES, _BYTES // size))
+    return max(_MIN_HISTORY, min(_MAX_HISTORY, _HISTORY_BYTES // size))
 
 
 class Reuse:
@@ -89,7 +89,7 @@ class Reuse:
         call = _Call(luma, max_value)
         with self._lock:
             past = self._past
-            self._past = [call, *past][: kept(luma.nbytes * self._backend.scale**2)]
+            self._past = [call, *past][: history_length(luma.nbytes * self._backend.scale**2)]
         try:
             plan = self._plan(past, call)
             result = self._patched(*plan, call, out) if plan else self._backend(luma, max_value, out)
@@ -217,7 +217,7 @@ class _Check:
         self._whole: Luma = self._picture
         self._known: dict[tuple[int, int], bool] = {}
         self._edges: set[tuple[bool, ...]] = set()
-        self._wishes: dict[tuple[int, int], int] = {}
+        self._requests: dict[tuple[int, int], int] = {}
 
     def shapes(self, source: Box, size: tuple[int, int]) -> Iterator[tuple[int, int]]:
         """Shapes that hold `source`, the one to be tried first first; never the whole of a plane of `size`.
@@ -239,13 +239,13 @@ class _Check:
     def _near(self, source: Box, best: tuple[int, int]) -> tuple[int, int] | None:
         """A known shape to be taken instead of `best`."""
         with self._lock:
-            self._wishes[best] = self._wishes.get(best, 0) + 1
-            if self._known.get(best) or self._wishes[best] > _PATIENCE:
+            self._requests[best] = self._requests.get(best, 0) + 1
+            if self._known.get(best) or self._requests[best] > _MAX_REQUESTS:
                 return None
             height, width = source.height, source.width
             known = [s for s, exact in self._known.items() if exact and s[0] >= height and s[1] >= width]
             near = min(known, key=lambda s: s[0] * s[1], default=None)
-            return near if near and near[0] * near[1] <= _SPARE * best[0] * best[1] else None
+            return near if near and near[0] * near[1] <= _MAX_EXCESS * best[0] * best[1] else None
 
     def exact(self, source: Box, shape: tuple[int, int], size: tuple[int, int]) -> bool:
         """Compare a crop of `shape` at `source` with the whole plane of `size`: once for each shape, and once

@@ -244,25 +244,25 @@ class LiveFrameQueue:
             if frame and self._pace:
                 self._wait_for_its_time(item)
             if frame and self._drop:
-                while self._frames >= self._most():
+                while self._frames >= self._frame_limit():
                     self._drop_second()
-            self._changed.wait_for(lambda: self._shut() or self._room(frame))
-            if self._shut():
+            self._changed.wait_for(lambda: self._is_closed() or self._has_room(frame))
+            if self._is_closed():
                 return False
             self._items.append(item)
             self._frames += frame
             self._changed.notify_all()
         return True
 
-    def _shut(self) -> bool:
+    def _is_closed(self) -> bool:
         return self._closed or self._done
 
-    def _room(self, frame: bool) -> bool:
+    def _has_room(self, frame: bool) -> bool:
         if frame:
-            return self._frames < self._most()
+            return self._frames < self._frame_limit()
         return len(self._items) - self._frames < WAITING_PACKETS
 
-    def _most(self) -> int:
+    def _frame_limit(self) -> int:
         """Frames that may wait now."""
         left = 1 - (time.monotonic() - self._begun) / FIRST_SECONDS
         if left <= 0 or self._pace:
@@ -274,7 +274,7 @@ class LiveFrameQueue:
         if self._first is None:
             self._first = now, at
         due = self._first[0] + at - self._first[1]
-        self._changed.wait_for(lambda: self._shut() or self._ending is not None, max(0.0, due - now))
+        self._changed.wait_for(lambda: self._is_closed() or self._ending is not None, max(0.0, due - now))
 
     def _drop_second(self) -> None:
         """Drop the frame behind the first one, which is shown until the frame after it."""

@@ -28,24 +28,24 @@ class StopRequest:
         self.reason = self.reason or reason
 
 
-_listening: list[StopRequest] = []
+_targets: list[StopRequest] = []
 
 
 @contextmanager
-def stop_requests_to(halt: StopRequest) -> Iterator[StopRequest]:
-    """While the block runs, `request` reaches `halt`."""
-    _listening.append(halt)
+def stop_requests_to(stop_request: StopRequest) -> Iterator[StopRequest]:
+    """While the block runs, `request` reaches `stop_request`."""
+    _targets.append(stop_request)
     try:
-        yield halt
+        yield stop_request
     finally:
-        _listening.remove(halt)
+        _targets.remove(stop_request)
 
 
 def request(number: int) -> bool:
     """Ask all listening jobs to end because of a signal; False if there are none."""
-    for halt in _listening:
-        halt.request(Interrupted("stopped", signal=number))
-    return bool(_listening)
+    for stop_request in _targets:
+        stop_request.request(Interrupted("stopped", signal=number))
+    return bool(_targets)
 
 
 @contextmanager

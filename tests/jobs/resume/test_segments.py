@@ -19,7 +19,7 @@ from upscale import upscale_file
 from upscale.errors import MediaError
 from upscale.events import Result
 from upscale.job.prepare import choose_runtime, prepare
-from upscale.jobs.resume.fingerprint import job_facts
+from upscale.jobs.resume.fingerprint import fingerprint
 from upscale.jobs.resume.join import join
 from upscale.jobs.resume.journal import Journal
 from upscale.jobs.resume.segments import (
@@ -74,7 +74,7 @@ def by_itself(source: Path, output: Path, job: Options) -> list[Piece]:
         prepared = prepare(stack, str(source), str(output), job)
         folder = stack.enter_context(WorkFolder(str(output)))
         runtime, length = choose_runtime(prepared), segment_length(prepared)
-        journal = stack.enter_context(Journal(folder, job_facts(prepared, runtime), length))
+        journal = stack.enter_context(Journal(folder, fingerprint(prepared, runtime), length))
         pieces = list_pieces(prepared, length)
         for piece in random.Random(0).sample(pieces, len(pieces)):
             journal.add(make_segment(str(source), str(output), job, piece, folder.path, runtime))
@@ -210,7 +210,7 @@ def test_pieces_leave_out_what_is_done(tmp_path: Path, segments_of: Any) -> None
     with ExitStack() as stack:
         prepared = prepare(stack, str(source), str(tmp_path / "out.mkv"), job)
         folder = stack.enter_context(WorkFolder(prepared.output))
-        journal = stack.enter_context(Journal(folder, job_facts(prepared, "swscale"), 10))
+        journal = stack.enter_context(Journal(folder, fingerprint(prepared, "swscale"), 10))
         pieces = list_pieces(prepared, 10)
         assert [p.first for p in pieces] == [0, 10, 20, 30, 40]
         short = Piece(first=10, frames=4, begin=pieces[1].begin, end=(pieces[1].begin or 0) + 4 * 512)

@@ -27,7 +27,7 @@ from upscale.job.prepare import Prepared, choose_runtime, find_model, prepare
 from upscale.job.report import Reporter
 from upscale.jobs.cluster.connect import ANSWER, answer_of, connected, one_line
 from upscale.jobs.cluster.spread import SpreadJob
-from upscale.jobs.cluster.worker import Requirements, WorkItem, versions, work
+from upscale.jobs.cluster.worker import Requirements, WorkItem, run_work_item, versions
 from upscale.jobs.resume.fingerprint import weights_hash
 from upscale.jobs.resume.journal import Segment
 from upscale.jobs.resume.local import Task
@@ -93,11 +93,11 @@ class _File:
 
 
 @dataclass(eq=False, kw_only=True)
-class _Work:
+class _Submission:
     """One order that Dask has, or will get."""
 
     file: _File
-    order: WorkItem
+    item: WorkItem
     future: Any = None
     begun: bool = False
     unfit: set[str] = field(default_factory=set)
@@ -116,21 +116,21 @@ class _Run:
         self._count = 0
         self._inbox: SimpleQueue[tuple[float, dict[str, Any]]] = SimpleQueue()
         self._done = as_completed(loop=client.loop, with_results=True, raise_errors=False)
-        self._waiting: deque[_Work] = deque()
-        self._running: dict[str, _Work] = {}
+        self._waiting: deque[_Submission] = deque()
+        self._running: dict[str, _Submission] = {}
         self._cancelled: set[str] = set()
         self._files: list[_File] = []
         self._answers: deque[tuple[Task, Answer]] = deque()
         self._workers: dict[str, int] = {}
         self._looked = 0.0
         self._unfit: set[tuple[str, str]] = set()
-        self._halt = stopping.StopRequest()
+        self._stop_request = stopping.StopRequest()
 
     def run(self, tasks: Iterator[Task]) -> Iterator[tuple[Task, Answer]]:
         self._client.subscribe_topic(self._topic, self._inbox.put)
         try:
-            with stopping.stop_requests_to(self._halt):
-                while self._halt.reason is None:
+            with stopping.stop_requests_to(self._stop_request):
+                while self._stop_request.reason is None:
                     self._look_at_workers()
                     self._fill(tasks)
                     self._hear(0.1)
@@ -141,7 +141,7 @@ class _Run:
                         self._look_at_workers()
                         return
                 self._end(finish_segments=True)
-                raise self._halt.reason
+                raise self._stop_request.reason
         except BaseException as error:
             if self._running:
                 self._end(finish_segments=False)
@@ -226,14 +226,14 @@ class _Run:
 
     def _work(
         self, file: _File, runtime: str, folder: str, piece: Piece | None = None, resumed: bool = False
-    ) -> _Work:
+    ) -> _Submission:
         job, o = file.job, self._options
         model = o.model if o.model is None or not os.path.isfile(o.model) else os.path.abspath(o.model)
         fixed: dict[str, Any] = {}
         if runtime != "swscale" and not resumed:  # else it is found in the journal
             way = variants.parse(runtime)
             fixed = {"backend": way.backend, "precision": way.precision, "device": way.device}
-        needs = Requirements(
+        requirements = Requirements(
             versions=versions(),
             weights=weights_hash(job.model),
             runtime=runtime,
@@ -243,10 +243,10 @@ class _Run:
             folder=os.path.abspath(folder),
         )
         self._count += 1
-        order = WorkItem(
+        item = WorkItem(
             key=f"{self._topic}-{self._count}",
             topic=self._topic,
-            needs=needs,
+            requirements=requirements,
             input=os.path.abspath(job.input),
             output=os.path.abspath(job.output),
             # A thread of a worker stands for a core, so the network gets one too.
@@ -254,12 +254,14 @@ class _Run:
             piece=piece,
         )
         file.open_pieces += 1
-        return _Work(file=file, order=order)
+        return _Submission(file=file, item=item)
 
-    def _submit(self, item: _Work) -> None:
-        item.future = self._client.submit(work, item.order, key=item.order.key, retries=_RETRIES, pure=False)
-        self._running[item.order.key] = item
-        self._done.add(item.future)
+    def _submit(self, submission: _Submission) -> None:
+        submission.future = self._client.submit(
+            run_work_item, submission.item, key=submission.item.key, retries=_RETRIES, pure=False
+        )
+        self._running[submission.item.key] = submission
+        self._done.add(submission.future)
 
     def _hear(self, patience: float) -> None:
         """Take what the workers say and what is finished; waits a moment if there is nothing."""
@@ -269,32 +271,32 @@ class _Run:
                 self._understand(message[1])
                 message = self._inbox.get_nowait()
         for future, result in self._done.next_batch(block=False):
-            item = self._running.pop(future.key, None)
-            if item is not None:
-                self._settle(item, answer_of(future, result))
+            submission = self._running.pop(future.key, None)
+            if submission is not None:
+                self._settle(submission, answer_of(future, result))
 
     def _understand(self, message: dict[str, Any]) -> None:
         if message.get("state") == "ended":
             self._cancelled.discard(message["key"])
-        item = self._running.get(message["key"])
-        if item is None:
+        submission = self._running.get(message["key"])
+        if submission is None:
             return
         match message:
             case {"unfit": reason, "worker": address}:
-                self._leave_out(item, str(address), str(reason))
+                self._leave_out(submission, str(address), str(reason))
             case {"state": state}:
-                item.begun = state == "begun"
-            case {"frames": frames, "seconds": seconds} if item.file.spread and item.order.piece:
-                item.file.spread.progress(item.order.piece, frames, seconds)
+                submission.begun = state == "begun"
+            case {"frames": frames, "seconds": seconds} if submission.file.spread and submission.item.piece:
+                submission.file.spread.progress(submission.item.piece, frames, seconds)
             case {"event": event}:
-                self._pass_on(item.file, pickle.loads(event))
+                self._pass_on(submission.file, pickle.loads(event))
 
-    def _leave_out(self, item: _Work, address: str, reason: str) -> None:
+    def _leave_out(self, submission: _Submission, address: str, reason: str) -> None:
         """A worker has given work back. If all have, it cannot be done."""
-        item.unfit.add(address)
-        if self._workers.keys() <= item.unfit:
-            self._cancel([item])
-            self._settle(item, ClusterError(f"no worker can do it: {address}: {reason}"))
+        submission.unfit.add(address)
+        if self._workers.keys() <= submission.unfit:
+            self._cancel([submission])
+            self._settle(submission, ClusterError(f"no worker can do it: {address}: {reason}"))
         elif (address, reason) not in self._unfit:
             self._unfit.add((address, reason))
             self._warn(address, f"the worker is left out: {reason}")
@@ -311,20 +313,20 @@ class _Run:
         names = {"input": file.task.input, "output": file.job.output}
         return replace(event, **{k: v for k, v in names.items() if hasattr(event, k)})
 
-    def _settle(self, item: _Work, value: Result | Segment | Exception) -> None:
+    def _settle(self, submission: _Submission, value: Result | Segment | Exception) -> None:
         """Work has ended."""
-        file = item.file
+        file = submission.file
         file.open_pieces -= 1
         try:
             match value:
-                case Segment() if file.spread is not None and item.order.piece is not None:
-                    file.spread.add(item.order.piece, value)
-                case MediaError() if file.spread is not None and item.order.piece is not None:
-                    file.spread.add(item.order.piece, None)
+                case Segment() if file.spread is not None and submission.item.piece is not None:
+                    file.spread.add(submission.item.piece, value)
+                case MediaError() if file.spread is not None and submission.item.piece is not None:
+                    file.spread.add(submission.item.piece, None)
                 case Result():
                     self._finished(file, value)
                     return
-                case UsageError() if item.begun and os.path.exists(file.job.output):
+                case UsageError() if submission.begun and os.path.exists(file.job.output):
                     # A worker that was lost between writing and saying so.
                     self._close(file, Skipped(input=file.task.input, reason="done already"))
                     return
@@ -366,20 +368,20 @@ class _Run:
 
     def _give_up(self, file: _File, error: Exception) -> None:
         """A file has failed; nothing more of it is done."""
-        self._cancel([item for item in self._running.values() if item.file is file])
-        self._waiting = deque(item for item in self._waiting if item.file is not file)
+        self._cancel([submission for submission in self._running.values() if submission.file is file])
+        self._waiting = deque(submission for submission in self._waiting if submission.file is not file)
         if file.spread is not None and file.spread.kept and isinstance(error, UpscaleError):
             error.args = (f"{error}; {_KEPT}",)
         self._close(file, error)
 
-    def _cancel(self, items: list[_Work]) -> None:
+    def _cancel(self, items: list[_Submission]) -> None:
         """Take work back; what has begun notices within a second."""
-        for item in items:
-            del self._running[item.order.key]
-            if item.begun:
-                self._cancelled.add(item.order.key)
+        for submission in items:
+            del self._running[submission.item.key]
+            if submission.begun:
+                self._cancelled.add(submission.item.key)
         with suppress(Exception):  # it may be the scheduler that is gone
-            self._client.cancel([item.future for item in items])
+            self._client.cancel([submission.future for submission in items])
 
     def _close(self, file: _File, answer: Answer) -> None:
         file.stack.close()
@@ -396,7 +398,7 @@ class _Run:
         """Cancel all but, if wanted, segments that are being made; wait until all is tidy."""
         self._waiting.clear()
         self._cancel(
-            [w for w in self._running.values() if not (finish_segments and w.begun and w.order.piece)]
+            [w for w in self._running.values() if not (finish_segments and w.begun and w.item.piece)]
         )
         deadline = time.monotonic() + _TIDY
         while (self._running and self._workers) or (self._cancelled and time.monotonic() < deadline):

@@ -15,7 +15,7 @@ from upscale.errors import OutputError
 from upscale.events import Result, Resumed
 from upscale.job.prepare import Prepared, choose_runtime
 from upscale.job.report import ProgressMeter, Reporter, RunStats
-from upscale.jobs.resume.fingerprint import job_facts
+from upscale.jobs.resume.fingerprint import fingerprint
 from upscale.jobs.resume.join import join
 from upscale.jobs.resume.journal import Journal, Segment, recorded_runtime
 from upscale.jobs.resume.segments import Piece, list_pieces, segment_length, verify_work_folder
@@ -57,7 +57,7 @@ class SpreadJob:
         self.folder = self._folder.path
         self.runtime = choose_runtime(job, recorded_runtime(self._folder))
         length = segment_length(job)
-        facts = job_facts(job, self.runtime)
+        facts = fingerprint(job, self.runtime)
         self._journal = stack.enter_context(Journal(self._folder, facts, length))
         verify_work_folder(job, self._folder, self._journal, reporter.warn)
         self._resumed = done = self._journal.frames

@@ -62,7 +62,7 @@ class WorkItem:
 
     key: str
     topic: str
-    needs: Requirements
+    requirements: Requirements
     input: str
     output: str
     options: Options
@@ -78,7 +78,7 @@ def versions() -> str:
     return f"upscale {__version__} with PyAV {av.__version__} and FFmpeg {av.ffmpeg_version_info}"
 
 
-def work(order: WorkItem) -> Result | Segment | UpscaleError:
+def run_work_item(item: WorkItem) -> Result | Segment | UpscaleError:
     """Do it, on a worker. An error that would come anywhere is returned.
 
     Raises:
@@ -88,61 +88,61 @@ def work(order: WorkItem) -> Result | Segment | UpscaleError:
     from distributed import Reschedule, get_worker
 
     worker = get_worker()
-    lacking = _lacking(order)
+    lacking = _lacking(item)
     if lacking is not None:
-        worker.log_event(order.topic, {"key": order.key, "unfit": lacking})
+        worker.log_event(item.topic, {"key": item.key, "unfit": lacking})
         time.sleep(1)  # it may come back at once
         raise Reschedule
-    line = WorkerReporter(worker, order)
-    worker.log_event(order.topic, {"key": order.key, "state": "begun"})
+    line = WorkerReporter(worker, item)
+    worker.log_event(item.topic, {"key": item.key, "state": "begun"})
     try:
-        return _work(order, line)
+        return _work(item, line)
     except (OutputError, BackendError):
         raise
     except UpscaleError as error:
         return error
     finally:
-        worker.log_event(order.topic, {"key": order.key, "state": "ended"})
+        worker.log_event(item.topic, {"key": item.key, "state": "ended"})
 
 
-def _work(order: WorkItem, line: WorkerReporter) -> Result | Segment:
-    if order.piece is None:
+def _work(item: WorkItem, line: WorkerReporter) -> Result | Segment:
+    if item.piece is None:
         from upscale.jobs.resume.local import upscale_here
 
-        return upscale_here(order.input, order.output, order.options, line.event)
+        return upscale_here(item.input, item.output, item.options, line.event)
     from upscale.jobs.resume.segments import make_segment
 
     return make_segment(
-        order.input,
-        order.output,
-        order.options,
-        order.piece,
-        order.needs.folder,
-        order.needs.runtime,
+        item.input,
+        item.output,
+        item.options,
+        item.piece,
+        item.requirements.folder,
+        item.requirements.runtime,
         line.frames,
-        lambda note: line.event(Warned(input=order.input, message=note)),
+        lambda note: line.event(Warned(input=item.input, message=note)),
     )
 
 
 class WorkerReporter:
     """The worker's line to whoever ordered."""
 
-    def __init__(self, worker: Worker, order: WorkItem) -> None:
+    def __init__(self, worker: Worker, item: WorkItem) -> None:
         self._worker = worker
-        self._order = order
+        self._item = item
         self._sent = 0.0
 
     def event(self, event: Event) -> None:
         """Pass it on; the result is returned instead."""
         if isinstance(event, Result) or (isinstance(event, Progress) and not self._due()):
             return
-        self._worker.log_event(self._order.topic, {"key": self._order.key, "event": pickle.dumps(event)})
+        self._worker.log_event(self._item.topic, {"key": self._item.key, "event": pickle.dumps(event)})
 
     def frames(self, frames: int, seconds: float) -> None:
         """Tell how far a segment is."""
         if self._due():
-            message = {"key": self._order.key, "frames": frames, "seconds": seconds}
-            self._worker.log_event(self._order.topic, message)
+            message = {"key": self._item.key, "frames": frames, "seconds": seconds}
+            self._worker.log_event(self._item.topic, message)
 
     def _due(self) -> bool:
         """Whether to tell of progress; looks also whether the work is still wanted.
@@ -155,23 +155,23 @@ class WorkerReporter:
             return False
         self._sent = now
         # Dask does not interrupt what runs; it only notes here that nobody waits for it.
-        task: Any = self._worker.state.tasks.get(self._order.key)
+        task: Any = self._worker.state.tasks.get(self._item.key)
         if task is None or task.state == "cancelled":
             raise Interrupted("no longer wanted")
         return True
 
 
-def _lacking(order: WorkItem) -> str | None:
+def _lacking(item: WorkItem) -> str | None:
     """What this worker lacks for the work, in words."""
-    needs = order.needs
+    requirements = item.requirements
     here = versions()
-    if here != needs.versions:
-        return f"it runs {here}, not {needs.versions}"
+    if here != requirements.versions:
+        return f"it runs {here}, not {requirements.versions}"
     return (
-        _model_lacking(order.options, needs.weights)
-        or _backend_lacking(needs.backend)
-        or _codec_lacking(needs.codecs)
-        or _files_lacking(order)
+        _model_lacking(item.options, requirements.weights)
+        or _backend_lacking(requirements.backend)
+        or _codec_lacking(requirements.codecs)
+        or _files_lacking(item)
     )
 
 
@@ -207,21 +207,21 @@ def _codec_lacking(codecs: tuple[str, str]) -> str | None:
     return None
 
 
-def _files_lacking(order: WorkItem) -> str | None:
-    needs = order.needs
+def _files_lacking(item: WorkItem) -> str | None:
+    requirements = item.requirements
     try:
-        size = os.stat(order.input).st_size
+        size = os.stat(item.input).st_size
     except OSError:
-        return f"it does not see {order.input}: folders must be shared under the same path"
-    if size != needs.input_bytes:
-        return f"its {order.input} is another file"
+        return f"it does not see {item.input}: folders must be shared under the same path"
+    if size != requirements.input_bytes:
+        return f"its {item.input} is another file"
     deadline = time.monotonic() + _FOLDER_GRACE
-    while not os.path.isdir(needs.folder):
+    while not os.path.isdir(requirements.folder):
         if time.monotonic() > deadline:
-            return f"it does not see {needs.folder}: folders must be shared under the same path"
+            return f"it does not see {requirements.folder}: folders must be shared under the same path"
         time.sleep(0.5)
         with suppress(OSError):  # asks the server anew
-            os.listdir(os.path.dirname(needs.folder))
-    if not os.access(needs.folder, os.W_OK | os.X_OK):
-        return f"it may not write into {os.path.dirname(needs.folder)}"
+            os.listdir(os.path.dirname(requirements.folder))
+    if not os.access(requirements.folder, os.W_OK | os.X_OK):
+        return f"it may not write into {os.path.dirname(requirements.folder)}"
     return None

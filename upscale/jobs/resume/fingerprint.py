@@ -20,7 +20,7 @@ _HEAD = 1 << 20
 _SAME_BITS = frozenset({"sync-lookahead"})
 
 
-def job_facts(job: Prepared, runtime: str) -> dict[str, Any]:
+def fingerprint(job: Prepared, runtime: str) -> dict[str, Any]:
     """Names for people → plain JSON values.
 
     Args:
@@ -35,7 +35,7 @@ def job_facts(job: Prepared, runtime: str) -> dict[str, Any]:
 
     o, plan, encoder = job.options, job.plan, job.plan.encoder
     return {
-        **_input_facts(job.input),
+        **_input_fields(job.input),
         "model": job.model if isinstance(job.model, str) else job.model.name,
         "weights": weights_hash(job.model),
         "strength": o.strength,
@@ -49,7 +49,7 @@ def job_facts(job: Prepared, runtime: str) -> dict[str, Any]:
         "size": "{}x{}".format(*plan.size),
         "encoder": encoder.codec,
         "pixel format": encoder.pix_fmt,
-        **_encoder_facts(encoder.options),
+        **_encoder_fields(encoder.options),
         "quantiser": encoder.qscale,
         "time base": str(encoder.time_base),
         "frame rate": str(encoder.rate),
@@ -59,7 +59,7 @@ def job_facts(job: Prepared, runtime: str) -> dict[str, Any]:
     }
 
 
-def _encoder_facts(options: dict[str, str]) -> dict[str, Any]:
+def _encoder_fields(options: dict[str, str]) -> dict[str, Any]:
     facts = {}
     for name, value in sorted(options.items()):
         if not name.endswith("-params"):
@@ -72,7 +72,7 @@ def _encoder_facts(options: dict[str, str]) -> dict[str, Any]:
     return facts
 
 
-def _input_facts(path: str) -> dict[str, Any]:
+def _input_fields(path: str) -> dict[str, Any]:
     try:
         facts = os.stat(path)
         with open(path, "rb") as file:

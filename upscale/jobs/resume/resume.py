@@ -21,7 +21,7 @@ from upscale.job.loop import Loop
 from upscale.job.prepare import Network, Prepared, choose_runtime, load_network
 from upscale.job.report import ProgressMeter, Reporter, RunStats
 from upscale.jobs.resume import disk_space as space
-from upscale.jobs.resume.fingerprint import job_facts
+from upscale.jobs.resume.fingerprint import fingerprint
 from upscale.jobs.resume.join import join
 from upscale.jobs.resume.journal import Journal, recorded_runtime
 from upscale.jobs.resume.segments import SegmentMaker, segment_length, verify_work_folder
@@ -54,7 +54,7 @@ def run_long(stack: ExitStack, job: Prepared, reporter: Reporter) -> Result:
     folder = stack.enter_context(WorkFolder(job.output))
     runtime = choose_runtime(job, recorded_runtime(folder))
     length = segment_length(job)
-    journal = stack.enter_context(Journal(folder, job_facts(job, runtime), length))
+    journal = stack.enter_context(Journal(folder, fingerprint(job, runtime), length))
     try:
         result = _Long(job, reporter, folder, journal, length).run(stack, runtime)
     except UpscaleError as error:
@@ -90,7 +90,7 @@ class _Long:
         self._folder = folder
         self._journal = journal
         self._length = length
-        self._halt = stopping.StopRequest()
+        self._stop_request = stopping.StopRequest()
         self._listening = ExitStack()
         self._known_notes = len(job.source.notes)
 
@@ -117,9 +117,12 @@ class _Long:
     def _work(self, network: Network, meter: ProgressMeter) -> tuple[Loop[OutputReport], OutputReport]:
         """All that takes time."""
         source = self._job.source
-        with self._listening, _Recorder(self._job, self._folder, self._journal, self._halt) as recorder:
-            self._listening.enter_context(stopping.stop_requests_to(self._halt))
-            frames = _Unfinished(self._job, self._journal, self._length, self._halt, recorder, meter)
+        with (
+            self._listening,
+            _Recorder(self._job, self._folder, self._journal, self._stop_request) as recorder,
+        ):
+            self._listening.enter_context(stopping.stop_requests_to(self._stop_request))
+            frames = _Unfinished(self._job, self._journal, self._length, self._stop_request, recorder, meter)
             recorder.then = partial(self._conclude, frames)
             loop: Loop[OutputReport] = Loop(frames, network.upscaler, recorder, meter, network.workers)
             if self._journal.end is None:
@@ -137,8 +140,8 @@ class _Long:
             if journal.frames != frames.count:
                 raise OutputError(f"{journal.frames} of {frames.count} frames are in segments")
             journal.finish({"stats": asdict(source.stats), "notes": source.notes[self._known_notes :]})
-        if self._halt.reason is not None:
-            raise self._halt.reason
+        if self._stop_request.reason is not None:
+            raise self._stop_request.reason
         self._listening.close()  # joining can be broken off at any point
         return join(self._job, journal, self._folder)
 
@@ -162,14 +165,14 @@ class _Unfinished:
         job: Prepared,
         journal: Journal,
         length: int,
-        halt: stopping.StopRequest,
+        stop_request: stopping.StopRequest,
         recorder: _Recorder,
         meter: ProgressMeter,
     ) -> None:
         self._source = job.source
         self._done = list(journal.segments)
         self._length = length
-        self._halt = halt
+        self._stop_request = stop_request
         self._recorder = recorder
         self._meter = meter
         self.complete = False
@@ -182,7 +185,7 @@ class _Unfinished:
         passed = inside = 0
         follows = False  # the frame goes into the segment of the one before
         for frame in self._source:
-            if self._halt.reason is not None:
+            if self._stop_request.reason is not None:
                 return
             if isinstance(frame, Packet):
                 continue  # only seen by the source, which tells damage by them
@@ -219,12 +222,12 @@ class _Recorder:
     """
 
     def __init__(
-        self, job: Prepared, folder: WorkFolder, journal: Journal, halt: stopping.StopRequest
+        self, job: Prepared, folder: WorkFolder, journal: Journal, stop_request: stopping.StopRequest
     ) -> None:
         self._job = job
         self._folder = folder
         self._journal = journal
-        self._halt = halt
+        self._stop_request = stop_request
         self._space = space.SpaceWatch(folder.path)
         self._maker: SegmentMaker | None = None
         self.then: Callable[[], OutputReport] = _nothing
@@ -239,7 +242,7 @@ class _Recorder:
         self._maker.frame(frame)
         low = self._space.low()
         if low is not None:
-            self._halt.request(low)
+            self._stop_request.request(low)
 
     def packet(self, packet: av.Packet) -> None:
         raise AssertionError("only frames are wanted")

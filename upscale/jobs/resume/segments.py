@@ -9,7 +9,7 @@ share the folder::
         length = segment_length(job)                        # 0: not to be cut, use `upscale_file`
         folder = stack.enter_context(WorkFolder(job.output))        # locked until the end
         runtime = choose_runtime(job, recorded_runtime(folder))
-        journal = stack.enter_context(Journal(folder, job_facts(job, runtime), length))
+        journal = stack.enter_context(Journal(folder, fingerprint(job, runtime), length))
         verify_work_folder(job, folder, journal, warn)                      # warn: takes a text
         for piece in list_pieces(job, length, journal.segments):
             ...                                             # anywhere, in any order:
