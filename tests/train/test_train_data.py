@@ -14,7 +14,7 @@ import torch
 from tests.conftest import write_clip
 from upscale.errors import TrainError
 from upscale.media.pixels.planes import plane_view
-from upscale.metrics.quality import psnr
+from upscale.metrics.psnr_ssim import psnr
 from upscale.train import dataset, material
 from upscale.train.batches import Sampler, make_batch, prefetch
 from upscale.train.codecs import OTHERS, Coding, degrade, draw, draw_other, draw_x264, through

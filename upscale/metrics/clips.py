@@ -21,7 +21,7 @@ from upscale.media.input.open import open_input
 from upscale.media.pixels.planes import gray_frame, plane_view, write_plane
 from upscale.metrics.meter import Meter, Reference, Score
 from upscale.metrics.methods import Method, OnnxBaseline, Picture, picture_of
-from upscale.metrics.quality import psnr, ssim
+from upscale.metrics.psnr_ssim import psnr, ssim
 
 if TYPE_CHECKING:
     from av.video.reformatter import VideoReformatter

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from upscale.backends.base import Closing
 from upscale.errors import BackendError, UsageError
-from upscale.metrics.quality import flicker, psnr, ssim
+from upscale.metrics.flicker import flicker
+from upscale.metrics.psnr_ssim import psnr, ssim
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +36,7 @@ class Score:
         psnr: dB, of luma.
         ssim: -1…1, of luma.
         lpips: 0 and up, lower is better; AlexNet, whole frames in colour.
-        flicker: `upscale.metrics.quality.flicker`, 1 is as steady as the original.
+        flicker: `upscale.metrics.flicker.flicker`, 1 is as steady as the original.
         vmaf, vmaf_neg: 0…100.
     """
 

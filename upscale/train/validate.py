@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from upscale.errors import ModelError
 from upscale.metrics.clips import lanczos
-from upscale.metrics.quality import flicker, psnr, ssim
+from upscale.metrics.flicker import flicker
+from upscale.metrics.psnr_ssim import psnr, ssim
 from upscale.train.held_out import Clip, HeldOutClips
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Scores:
     Attributes:
         psnr, ssim: of luma, all kept frames; dB and -1…1.
         lpips: AlexNet distance of the last frame in colour; None without its weights.
-        flicker: 1 is as the original (`upscale.metrics.quality.flicker`); None where nothing stands still.
+        flicker: 1 is as the original (`upscale.metrics.flicker.flicker`); None where nothing stands still.
         lanczos: {"psnr", "lpips" …} of swscale's lanczos on the same frames.
     """
 

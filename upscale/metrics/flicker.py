@@ -1,4 +1,4 @@
-"""Full-reference measures of pictures and of videos on luma planes."""
+"""How much a video shimmers where its original stands still."""
 
 from __future__ import annotations
 
@@ -8,39 +8,12 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-Plane = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+from upscale.metrics.psnr_ssim import Plane
+
 _Blocks = npt.NDArray[np.float32]
 
 #: Side of the blocks whose motion `flicker` follows.
 _BLOCK = 16
-
-
-def psnr(truth: Plane, picture: Plane, *, border: int = 0, max_value: int = 255) -> float:
-    """Peak signal-to-noise ratio in dB of two (H, W) planes; inf when equal.
-
-    Args:
-        border: pixels left out on every side.
-        max_value: the peak, 255 for 8 bit.
-    """
-    a, b = (_inner(p, border).astype(np.float64) for p in (truth, picture))
-    error = float(np.mean((a - b) ** 2))
-    return float("inf") if error == 0 else float(10 * np.log10(max_value**2 / error))
-
-
-def ssim(truth: Plane, picture: Plane, *, border: int = 0, max_value: int = 255) -> float:
-    """Mean structural similarity of two (H, W) planes, -1…1 (Wang et al. 2004).
-
-    Gaussian window of 11×11 with sigma 1.5, K1 = 0.01, K2 = 0.03, as in the authors' code: only
-    windows that lie whole inside the picture count. Planes are at least 11 pixels on each side.
-    """
-    a, b = (_inner(p, border).astype(np.float64) for p in (truth, picture))
-    c1, c2 = (0.01 * max_value) ** 2, (0.03 * max_value) ** 2
-    mean_a, mean_b = _blur(a), _blur(b)
-    var_a = _blur(a * a) - mean_a**2
-    var_b = _blur(b * b) - mean_b**2
-    cov = _blur(a * b) - mean_a * mean_b
-    top = (2 * mean_a * mean_b + c1) * (2 * cov + c2)
-    return float(np.mean(top / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))))
 
 
 def flicker(truths: Sequence[Plane], pictures: Sequence[Plane], *, max_value: int = 255) -> float:
@@ -118,14 +91,3 @@ def _unexplained(terms: list[_Blocks], moved: tuple[_Blocks, _Blocks]) -> float:
     """Sum over blocks of the mean absolute change that the motion leaves."""
     change, down, right = terms
     return float(np.abs(change + moved[0] * down + moved[1] * right).mean(1).sum())
-
-
-def _inner(plane: Plane, border: int) -> Plane:
-    return plane[border : plane.shape[0] - border, border : plane.shape[1] - border]
-
-
-def _blur(plane: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    taps = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
-    taps /= taps.sum()
-    rows = sum(t * plane[k : plane.shape[0] - 10 + k] for k, t in enumerate(taps))
-    return np.asarray(sum(t * rows[:, k : plane.shape[1] - 10 + k] for k, t in enumerate(taps)))
