@@ -122,9 +122,9 @@ def test_refuses_to_write_into_what_does_not_fit(name: str, tiny: ModelFiles) ->
 
 def has_bf16() -> bool:
     """Whether this processor multiplies bf16."""
-    from upscale.backends.pytorch import _cpu_has_bf16
+    from upscale.backends.pytorch import cpu_has_bf16
 
-    return _cpu_has_bf16(torch)
+    return cpu_has_bf16(torch)
 
 
 def test_bf16_is_near_fp32_on_a_real_frame(models: dict[str, ModelFiles], samples: Path) -> None:
@@ -146,7 +146,7 @@ def test_bf16_is_near_fp32_on_a_real_frame(models: dict[str, ModelFiles], sample
 
 def test_bf16_that_changes_the_picture_is_refused(tiny: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check at load, with a rule that nothing can keep."""
-    monkeypatch.setattr("upscale.backends.pytorch._cpu_has_bf16", lambda torch: True)
+    monkeypatch.setattr("upscale.backends.pytorch.cpu_has_bf16", lambda torch: True)
     monkeypatch.setitem(RULES, "bf16", Rule(mean=-1))
     threads = torch.get_num_threads()
     with pytest.raises(BackendError, match=r"bf16 on cpu differs by .* from fp32, too much"):

@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from upscale.train.discriminator import PatchDiscriminator
-from upscale.train.losses.adversarial import discriminator_loss
+from upscale.train.losses.adversarial import PatchDiscriminator, discriminator_loss
 
 
 @pytest.fixture(autouse=True)

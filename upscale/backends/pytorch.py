@@ -129,7 +129,7 @@ class TorchBackend(Closing):
         kind = self._device.type
         if precision == "fp32":
             return torch.float32
-        if precision == "bf16" and kind == "cpu" and _cpu_has_bf16(torch):
+        if precision == "bf16" and kind == "cpu" and cpu_has_bf16(torch):
             return torch.bfloat16
         if precision == "fp16" and kind in ("cuda", "mps"):
             return torch.float16
@@ -150,7 +150,7 @@ class TorchBackend(Closing):
         return device
 
 
-def _cpu_has_bf16(torch: Any) -> bool:
+def cpu_has_bf16(torch: Any) -> bool:
     """Whether the processor multiplies bf16 itself: elsewhere it is emulated, and slower than float32."""
     try:
         if platform.machine().lower() in ("x86_64", "amd64"):

@@ -5,15 +5,23 @@ from __future__ import annotations
 import copy
 import math
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from upscale.backends.pytorch import cpu_has_bf16
 from upscale.train.batches import Batch
 from upscale.train.config import Stage, TrainConfig
 from upscale.train.distributed import Group
+from upscale.train.losses.adversarial import PatchDiscriminator, discriminator_loss, generator_loss
+from upscale.train.losses.distill import Distiller
+from upscale.train.losses.optimal_transport import transport_loss
+from upscale.train.losses.perceptual import Perceptual
+from upscale.train.losses.pixel import pixel_loss
+from upscale.train.losses.smooth import smooth_loss
+from upscale.train.losses.tangent import tangent_loss
+from upscale.train.losses.temporal import temporal_loss
 from upscale.train.reparam import TrainableGenerator
 
 #: Crops and side of the low-resolution patch on which the tangent loss is estimated: it needs a
@@ -55,20 +63,11 @@ class StageTrainer:
         self.discriminator: nn.Module | None = None
         self.discriminator_optimizer: Adam | None = None
         if stage.has_adversary:
-            from upscale.train.discriminator import PatchDiscriminator
-
             self.discriminator = PatchDiscriminator().to(device)
             self.discriminator_optimizer = _adam(self.discriminator, stage.discriminator_rate)
-        self.perceptual: nn.Module | None = None
-        if stage.losses.get("perceptual"):
-            from upscale.train.losses.perceptual import Perceptual
-
-            self.perceptual = Perceptual().to(device)
-        self.distiller: nn.Module | None = None
-        if stage.losses.get("distill") and teacher is not None:
-            from upscale.train.distill import Distiller
-
-            self.distiller = Distiller(teacher.to(device))
+        self.perceptual = Perceptual().to(device) if stage.losses.get("perceptual") else None
+        guided = bool(stage.losses.get("distill"))
+        self.distiller = Distiller(teacher.to(device)) if guided and teacher is not None else None
 
     def modules(self) -> dict[str, nn.Module]:
         """Networks that a checkpoint holds."""
@@ -86,69 +85,56 @@ class StageTrainer:
         torch.manual_seed(self.config.seed * 1_000_003 + step)
         batch = batch.to(self.device)
         share = rate_at(step - 1, self.stage)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        with self._autocast():
             output = self.model(batch.low)
-        output = output.float()
-        look = LossInputs(output, batch)
-        losses = self._losses(output, batch, look)
+        inputs = LossInputs(output.float(), batch)
+        losses = self._losses(inputs)
         total = torch.stack([self.stage.losses[k] * v for k, v in losses.items()]).sum()
         _apply(self.optimizer, self.stage.learning_rate * share, total, self.group)
         self._average(step)
-        if self.discriminator is not None:
-            losses["discriminator"] = self._train_discriminator(look.truth, look.seen.detach(), share)
+        if self.discriminator is not None and self.discriminator_optimizer is not None:
+            self.discriminator.requires_grad_(True)
+            with self._autocast():
+                real, fake = self.discriminator(inputs.reference), self.discriminator(inputs.seen.detach())
+            loss = discriminator_loss(self.stage.adversarial, real.float(), fake.float())
+            rate = self.stage.discriminator_rate * share
+            _apply(self.discriminator_optimizer, rate, loss, self.group)
+            losses["discriminator"] = loss
         return {k: float(v.detach()) for k, v in losses.items()}
 
-    def _losses(self, output: Tensor, batch: Batch, look: LossInputs) -> dict[str, Tensor]:
-        from upscale.train.losses.pixel import pixel_loss
-
+    def _losses(self, inputs: LossInputs) -> dict[str, Tensor]:
         weights, losses = self.stage.losses, {}
+        output, batch = inputs.output, inputs.batch
         if weights.get("pixel"):
             losses["pixel"] = pixel_loss(self.stage.pixel, output, batch.high)
         if self.perceptual is not None:
             # In float32: bf16 has too few digits for faint patterns, to which LPIPS is most sensitive.
-            losses["perceptual"] = self.perceptual(look.seen, look.truth, batch.low_chroma, batch.high_chroma)
+            losses["perceptual"] = self.perceptual(
+                inputs.seen, inputs.reference, batch.low_chroma, batch.high_chroma
+            )
         if self.discriminator is not None:
-            from upscale.train.losses.adversarial import generator_loss
-
             self.discriminator.requires_grad_(False)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                real, fake = self.discriminator(look.truth), self.discriminator(look.seen)
+            with self._autocast():
+                real, fake = self.discriminator(inputs.reference), self.discriminator(inputs.seen)
             losses["adversarial"] = generator_loss(self.stage.adversarial, real.float(), fake.float())
         if weights.get("tangent"):
-            from upscale.train.losses.tangent import tangent_loss
-
             part = batch.low[:TANGENT_CROPS, :, :TANGENT_PATCH, :TANGENT_PATCH]
             losses["tangent"] = tangent_loss(self.model, part)
         if weights.get("transport"):
-            from upscale.train.losses.transport import transport_loss
-
-            losses["transport"] = transport_loss(look.seen, look.truth)
+            losses["transport"] = transport_loss(inputs.seen, inputs.reference)
         if weights.get("smooth"):
-            from upscale.train.losses.smooth import smooth_loss
-
             losses["smooth"] = smooth_loss(self.model, self.device)
         if weights.get("temporal"):
-            from upscale.train.losses.temporal import temporal_loss
-
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            with self._autocast():
                 before = self.model(batch.low_before)
             losses["temporal"] = temporal_loss(before.float(), output, batch.high_before, batch.high)
         if self.distiller is not None:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            with self._autocast():
                 losses["distill"] = self.distiller(self.model, batch.low, output)
         return losses
 
-    def _train_discriminator(self, real: Tensor, fake: Tensor, share: float) -> Tensor:
-        from upscale.train.losses.adversarial import discriminator_loss
-
-        assert self.discriminator is not None and self.discriminator_optimizer is not None
-        self.discriminator.requires_grad_(True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
-        loss = discriminator_loss(self.stage.adversarial, real_logits.float(), fake_logits.float())
-        rate = self.stage.discriminator_rate * share
-        _apply(self.discriminator_optimizer, rate, loss, self.group)
-        return loss
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
@@ -158,22 +144,24 @@ class StageTrainer:
 
 
 class LossInputs:
-    """What the eye and the discriminator see: code values, before the levels were changed.
+    """What the losses compare; what the eye sees is made once, by the first loss that asks for it.
 
-    Made once, by the first loss that asks for it; stages without such a loss never do.
+    Attributes:
+        output: (N, 1, 2P, 2P), what the generator made of `batch.low`, float32.
     """
 
     def __init__(self, output: Tensor, batch: Batch) -> None:
-        self._output, self._batch = output, batch
+        self.output, self.batch = output, batch
 
     @cached_property
     def seen(self) -> Tensor:
-        """The output, rounded: else a flat area would not show the steps that it will have."""
-        return round_codes((self._output - self._batch.offset) / self._batch.gain)
+        """The output before its levels were changed, rounded: else flat areas would not show their steps."""
+        return round_codes((self.output - self.batch.offset) / self.batch.gain)
 
     @cached_property
-    def truth(self) -> Tensor:
-        return (self._batch.high - self._batch.offset) / self._batch.gain
+    def reference(self) -> Tensor:
+        """The true picture before its levels were changed."""
+        return (self.batch.high - self.batch.offset) / self.batch.gain
 
 
 def round_codes(picture: Tensor) -> Tensor:
@@ -196,7 +184,4 @@ def _apply(optimizer: Adam, rate: float, loss: Tensor, group: Group) -> None:
 
 def multiplies_bf16(device: torch.device) -> bool:
     """Whether the processor has bf16 matrix instructions, so that autocast is faster than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    features: dict[str, Any] = dict(torch.cpu.get_capabilities())
-    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+    return torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bf16(torch)

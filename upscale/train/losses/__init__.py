@@ -1,4 +1,9 @@
-"""The losses by name, with their sources. Importing this does not import torch."""
+"""The losses of training by name: what each keeps the generator from, and where it was published.
+
+One file per loss. Each is a function, or a module where it has a network of its own, that returns a scalar
+of its inputs' device. To add one: its file here, its row in `LOSSES`, its line in
+`upscale.train.step.StageTrainer._losses`, its test in ``tests/train/test_losses.py``.
+"""
 
 from __future__ import annotations
 
@@ -11,75 +16,49 @@ class LossInfo:
 
     Attributes:
         name: as in recipes and on the command line.
-        constraint: what it keeps the generator from, in a few words.
-        summary: what it measures.
-        source: the publication.
         weight: in the GAN stage, unless a recipe says otherwise.
+        constraint: what it keeps the generator from, in a few words.
+        source: the publication.
     """
 
     name: str
-    constraint: str
-    summary: str
-    source: str
     weight: float
+    constraint: str
+    source: str
 
 
 _ALL = (
     LossInfo(
         "pixel",
-        "local: stay near the true picture",
-        "Charbonnier, L1, squared or PSNR distance of every pixel",
-        "Charbonnier: Lai et al. 2017, LapSRN; PSNR: Chen et al. 2021, HINet",
         4.0,
+        "local: stay near the true picture",
+        "Charbonnier: Lai et al. 2017, LapSRN; PSNR: Chen et al. 2021, HINet",
     ),
     LossInfo(
         "adversarial",
-        "look real: patches that a discriminator takes for true ones",
-        "hinge or relativistic average GAN loss on a spectrally normalised patch discriminator",
-        "Lim and Ye 2017; Jolicoeur-Martineau 2018; Miyato et al. 2018",
         0.001,
+        "look real: patches that a discriminator takes for true ones",
+        "Lim and Ye 2017; Jolicoeur-Martineau 2018; Miyato et al. 2018",
     ),
     LossInfo(
         "tangent",
-        "tangent space: the generator's Jacobian keeps its rank",
-        "squared distance of the Gram matrix of the downscaled generator's Jacobian from the identity",
-        "cf. Odena et al. 2018, Jacobian clamping; estimator: Hutchinson 1990",
         0.01,
+        "tangent space: the generator's Jacobian keeps its rank",
+        "cf. Odena et al. 2018, Jacobian clamping; estimator: Hutchinson 1990",
     ),
     LossInfo(
         "transport",
-        "latent space: as much detail, and of the same kinds, as real pictures have",
-        "sliced Wasserstein distance between real and generated high-pass patches",
-        "Bonneel et al. 2015; Lei et al. 2019, A geometric view of optimal transportation and GAN",
         0.05,
+        "latent space: as much detail, and of the same kinds, as real pictures have",
+        "Bonneel et al. 2015; Lei et al. 2019, A geometric view of optimal transportation and GAN",
+    ),
+    LossInfo("perceptual", 1.0, "look alike: the features of a network that learned to see", "Zhang et al. 2018"),
+    LossInfo("temporal", 9.0, "time: what stands still stays still", "cf. Chu et al. 2020, TecoGAN"),
+    LossInfo(
+        "smooth", 0.2, "no pattern of its own on smooth areas", "cf. Odena et al. 2016, checkerboard artifacts"
     ),
     LossInfo(
-        "perceptual",
-        "look alike: the features of a network that learned to see",
-        "LPIPS in RGB, the chroma being that of the input",
-        "Zhang et al. 2018",
-        1.0,
-    ),
-    LossInfo(
-        "temporal",
-        "time: what stands still stays still",
-        "distance between the changes of output and original from one frame to the next",
-        "cf. Chu et al. 2020, TecoGAN",
-        9.0,
-    ),
-    LossInfo(
-        "smooth",
-        "no pattern of its own on smooth areas",
-        "difference between enlarged random planes and bowls and the true ones, in code values",
-        "cf. Odena et al. 2016, checkerboard artifacts",
-        0.2,
-    ),
-    LossInfo(
-        "distill",
-        "follow a larger network",
-        "distance from a teacher's output and attention maps; needs --teacher",
-        "Hinton et al. 2015; Zagoruyko and Komodakis 2017",
-        0.0,
+        "distill", 0.0, "follow a larger network", "Hinton et al. 2015; Zagoruyko and Komodakis 2017"
     ),
 )
 

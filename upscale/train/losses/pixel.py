@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from upscale.errors import TrainError
-
-KINDS = ("charbonnier", "l1", "mse", "psnr")
+from upscale.train.config import PIXEL_KINDS
 
 
 def pixel_loss(kind: str, output: Tensor, truth: Tensor) -> Tensor:
@@ -33,4 +32,4 @@ def pixel_loss(kind: str, output: Tensor, truth: Tensor) -> Tensor:
         return F.mse_loss(output, truth)
     if kind == "psnr":
         return torch.log((output - truth).square().mean((1, 2, 3)) + 1e-6).mean()
-    raise TrainError(f"unknown pixel loss {kind!r}: one of {', '.join(KINDS)}")
+    raise TrainError(f"unknown pixel loss {kind!r}: one of {', '.join(PIXEL_KINDS)}")

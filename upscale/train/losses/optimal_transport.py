@@ -40,9 +40,14 @@ def transport_loss(output: Tensor, truth: Tensor, *, projections: int = 16, stri
 
 def _directions(count: int, like: Tensor) -> Tensor:
     """(count, 1, 7, 7) zero-sum filters of unit length."""
-    blur = torch.tensor([1.0, 2.0, 1.0], device=like.device)
-    high_pass = -torch.outer(blur, blur) / 16
-    high_pass[1, 1] += 1
     noise = torch.randn(count, 1, 5, 5, device=like.device)
-    kernels = F.conv2d(noise, high_pass[None, None], padding=2)
+    kernels = F.conv2d(noise, high_pass().to(like.device)[None, None], padding=2)
     return kernels / torch.linalg.vector_norm(kernels, dim=(2, 3), keepdim=True)
+
+
+def high_pass() -> Tensor:
+    """The 3×3 filter that leaves what a binomial blur takes away."""
+    blur = torch.tensor([1.0, 2.0, 1.0])
+    kernel = -torch.outer(blur, blur) / 16
+    kernel[1, 1] += 1
+    return kernel
