@@ -20,12 +20,12 @@ from upscale.model.config import GeneratorConfig
 from upscale.train.config import ADVERSARIAL_KINDS, PIXEL_KINDS
 from upscale.train.losses import LOSSES
 from upscale.train.losses.adversarial import discriminator_loss, generator_loss
+from upscale.train.losses.optimal_transport import transport_loss
 from upscale.train.losses.perceptual import Perceptual
 from upscale.train.losses.pixel import pixel_loss
 from upscale.train.losses.smooth import smooth_loss
 from upscale.train.losses.tangent import tangent_loss
 from upscale.train.losses.temporal import temporal_loss
-from upscale.train.losses.optimal_transport import transport_loss
 from upscale.train.reparam import TrainableGenerator
 
 

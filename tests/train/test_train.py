@@ -14,8 +14,8 @@ from upscale.errors import TrainError, UsageError
 from upscale.model.config import GeneratorConfig
 from upscale.train import checkpoint, dataset, loop
 from upscale.train.config import Stage, TrainConfig, TrainJob
-from upscale.train.losses.distill import Distiller
 from upscale.train.job import train
+from upscale.train.losses.distill import Distiller
 from upscale.train.reparam import TrainableGenerator
 from upscale.train.step import rate_at
 from upscale.train.validate import Scores, Validator

@@ -52,14 +52,17 @@ _ALL = (
         "latent space: as much detail, and of the same kinds, as real pictures have",
         "Bonneel et al. 2015; Lei et al. 2019, A geometric view of optimal transportation and GAN",
     ),
-    LossInfo("perceptual", 1.0, "look alike: the features of a network that learned to see", "Zhang et al. 2018"),
+    LossInfo(
+        "perceptual", 1.0, "look alike: the features of a network that learned to see", "Zhang et al. 2018"
+    ),
     LossInfo("temporal", 9.0, "time: what stands still stays still", "cf. Chu et al. 2020, TecoGAN"),
     LossInfo(
-        "smooth", 0.2, "no pattern of its own on smooth areas", "cf. Odena et al. 2016, checkerboard artifacts"
+        "smooth",
+        0.2,
+        "no pattern of its own on smooth areas",
+        "cf. Odena et al. 2016, checkerboard artifacts",
     ),
-    LossInfo(
-        "distill", 0.0, "follow a larger network", "Hinton et al. 2015; Zagoruyko and Komodakis 2017"
-    ),
+    LossInfo("distill", 0.0, "follow a larger network", "Hinton et al. 2015; Zagoruyko and Komodakis 2017"),
 )
 
 LOSSES: dict[str, LossInfo] = {info.name: info for info in _ALL}
