@@ -216,7 +216,7 @@ def test_variant_that_makes_another_picture_never_wins(bits: int, tmp_path: Path
 def test_trial_leaves_no_runtime_in_the_job(model: ModelFiles) -> None:
     """PyTorch in the job's own process took it to 400 MB."""
     code = (
-        "import sys; from pathlib import Path; from upscale import backends\n"
+        "import sys; from pathlib import Path; from upscale.backends import auto\n"
         "from upscale.model.config import GeneratorConfig; from upscale.model.weights import ModelFiles\n"
         "model = ModelFiles('n', GeneratorConfig(2, 4, 0), *map(Path, sys.argv[1:]))\n"
         "print(auto.choose(model, 16, 16)[1]); print({'torch', 'onnxruntime'} & sys.modules.keys())"
