@@ -22,6 +22,12 @@ the file's name: the command line prints ``upscale: FILE: message``.
 from __future__ import annotations
 
 
+def first_line(error: BaseException) -> str:
+    """What a foreign exception says, one line of at most 200 characters; its type if that is nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
+
+
 class UpscaleError(Exception):
     """Base of all expected errors.
 

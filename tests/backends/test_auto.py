@@ -145,7 +145,7 @@ def test_measures_again_when_something_changed(
     if "model" in change:
         model = replace(model, sha256={"onnx": "other"})
     if "processor" in change:
-        monkeypatch.setattr(auto, "_processor", lambda: change["processor"])
+        monkeypatch.setattr(auto, "processor", lambda: change["processor"])
     if "version" in change:
         monkeypatch.setattr("importlib.metadata.version", lambda _: change["version"])
     auto.choose(model, *change.get("size", (360, 640)), threads=change.get("threads", 2))

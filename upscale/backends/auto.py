@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import sys
-import tempfile
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -18,8 +17,9 @@ from upscale import backends
 from upscale.backends import trial
 from upscale.backends.trial import Outcome
 from upscale.backends.variants import Variant, candidates, parse
-from upscale.errors import BackendError
-from upscale.system.cores import cores
+from upscale.errors import BackendError, OutputError
+from upscale.system.cores import cores, processor
+from upscale.system.safe_file import write_whole
 
 if TYPE_CHECKING:
     from upscale.model.weights import ModelFiles
@@ -163,8 +163,8 @@ def _key(
     """A hash of everything that the measurement depends on."""
     packages = ["upscale", *(p for name in dict.fromkeys(v.backend for v in found) for p in _PACKAGES[name])]
     versions = {package: version for package in packages if (version := _version(package))}
-    parts = [_processor(), cores(), sys.version_info[:2], versions, sorted(model.sha256.items())]
-    parts += [[str(variant) for variant in found], model.partner is not None]
+    parts = [platform.machine(), processor(), cores(), sys.version_info[:2], versions]
+    parts += [sorted(model.sha256.items()), [str(variant) for variant in found], model.partner is not None]
     parts += [size_class, bits, device, threads]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -174,14 +174,6 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith(("model name", "Model")):
-                return f"{platform.machine()} {line.partition(':')[2].strip()}"
-    return f"{platform.machine()} {platform.processor()}"
 
 
 def _valid(entry: Any, found: Sequence[Variant]) -> Outcome | None:
@@ -209,16 +201,6 @@ def _read_cache() -> dict[str, Any]:
 def _write_cache(entries: dict[str, Any]) -> None:
     """Replace the cache in one step; a folder that cannot be written only costs the next measurement."""
     path = cache_path()
-    temporary = None
-    try:
+    with contextlib.suppress(OSError, OutputError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=".backends.", suffix=".part", delete=False
-        ) as file:
-            temporary = file.name
-            json.dump(entries, file, indent=1)
-        os.replace(temporary, path)
-    except OSError:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+        write_whole(path, json.dumps(entries, indent=1))

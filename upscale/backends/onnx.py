@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from upscale.backends.base import Closing, Luma
+from upscale.backends.base import Luma
 from upscale.backends.luma import Codes, Floats, crop_codes, fill_codes, fill_floats, padded_size, to_codes
 from upscale.backends.onnx_blend import blend_onnx
 from upscale.backends.onnx_devices import provider
 from upscale.backends.onnx_file import read_onnx
-from upscale.errors import BackendError, ModelError
+from upscale.errors import BackendError, ModelError, first_line
 from upscale.model.blend import blended
 from upscale.model.weights import SUFFIXES
+from upscale.system.closing import Closing
 from upscale.system.cores import plan_threads
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class OnnxBackend(Closing):
         except BackendError:
             raise
         except Exception as e:  # onnxruntime's exceptions have no common base but this
-            raise ModelError(f"onnxruntime cannot load this model: {_first_line(e)}", path=str(path)) from e
+            raise ModelError(f"onnxruntime cannot load this model: {first_line(e)}", path=str(path)) from e
         self._input, self._dtype = self._check_input()
         self._multiple = multiple or self._find_multiple()
         self._trial(-(-_TRIAL // self._multiple) * self._multiple)
@@ -86,7 +87,7 @@ class OnnxBackend(Closing):
         try:
             output = self._run(padded)
         except Exception as e:
-            raise BackendError(f"onnxruntime failed: {_first_line(e)}") from e
+            raise BackendError(f"onnxruntime failed: {first_line(e)}") from e
         if output.shape != (self.scale * padded.shape[0], self.scale * padded.shape[1]):
             raise BackendError(f"the network made {output.shape} of {padded.shape}")
         if self._dtype == np.uint8:
@@ -138,7 +139,7 @@ class OnnxBackend(Closing):
             raise
         except Exception as e:
             raise ModelError(
-                f"the network fails on {side}×{side} pixels: {_first_line(e)}", path=str(self._path)
+                f"the network fails on {side}×{side} pixels: {first_line(e)}", path=str(self._path)
             ) from e
         if output.shape != (self.scale * side, self.scale * side):
             raise ModelError(
@@ -207,7 +208,3 @@ def _session(data: bytes, provider: tuple[str, dict[str, Any]], threads: int) ->
     if session.get_providers()[0] != provider[0]:
         raise BackendError(f"onnxruntime cannot start its {provider[0]} here")
     return session
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

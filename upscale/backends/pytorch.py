@@ -6,10 +6,11 @@ import platform
 import threading
 from typing import TYPE_CHECKING, Any
 
-from upscale.backends.base import Closing, Luma
+from upscale.backends.base import Luma
 from upscale.backends.luma import Floats, to_codes, to_network
-from upscale.errors import BackendError, ModelError, UpscaleError
+from upscale.errors import BackendError, ModelError, UpscaleError, first_line
 from upscale.model.blend import blend_safetensors, blended
+from upscale.system.closing import Closing
 from upscale.system.cores import plan_threads
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class TorchBackend(Closing):
         except UpscaleError:
             raise
         except RuntimeError as e:  # out of memory, too
-            raise BackendError(f"PyTorch failed: {str(e).strip().splitlines()[0][:200]}") from e
+            raise BackendError(f"PyTorch failed: {first_line(e)}") from e
         return to_codes(output, luma, max_value, self.scale, out)
 
     def close(self) -> None:

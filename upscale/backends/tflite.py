@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from upscale.backends.base import Closing, Luma
+from upscale.backends.base import Luma
 from upscale.backends.luma import crop_codes, fill_codes, fill_floats, padded_size, to_codes
 from upscale.backends.tflite_blend import blend_tflite
-from upscale.errors import BackendError, ModelError, UpscaleError
+from upscale.errors import BackendError, ModelError, UpscaleError, first_line
 from upscale.model.blend import blended
 from upscale.model.weights import SUFFIXES, weights_folder
+from upscale.system.child import run_module
+from upscale.system.closing import Closing
 from upscale.system.cores import plan_threads
 
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ class TfliteBackend(Closing):
             interpreter.fill(luma, max_value)
             interpreter.invoke()
         except (ValueError, RuntimeError) as e:
-            raise BackendError(f"LiteRT failed: {_first_line(e)}") from e
+            raise BackendError(f"LiteRT failed: {first_line(e)}") from e
         try:
             return interpreter.result(luma, max_value, self.scale, out)
         finally:
@@ -137,7 +139,7 @@ class TfliteBackend(Closing):
                 with _quiet():
                     output = interpreter.run(side)
         except (ValueError, RuntimeError, TypeError) as e:
-            raise ModelError(f"LiteRT cannot load this model: {_first_line(e)}", path=str(self._path)) from e
+            raise ModelError(f"LiteRT cannot load this model: {first_line(e)}", path=str(self._path)) from e
         if problem is None and output.shape != (self.scale * side, self.scale * side):
             problem = f"makes {output.shape[1]}×{output.shape[0]} of {side}×{side}: not ×{self.scale}"
         if problem is None and not np.isfinite(output).all():
@@ -314,10 +316,6 @@ def _quiet() -> Iterator[None]:
             os.close(saved)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-
-
 def vet_tflite(path: Path) -> None:
     """Load and run a file apart; bundled files, whose hashes are known, and those tried before are let pass.
 
@@ -337,21 +335,15 @@ def vet_tflite(path: Path) -> None:
     mark = str(path), found.st_size, found.st_mtime_ns
     if mark in _vetted:
         return
-    # -P and this path make the child import this very package, and nothing from the current folder.
-    paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    command = [sys.executable, "-P", "-m", "upscale.backends.tflite", str(path)]
     try:
-        done = subprocess.run(
-            command, capture_output=True, timeout=_VET_TIMEOUT, env=environment, check=False
-        )
+        done = run_module("upscale.backends.tflite", str(path), timeout=_VET_TIMEOUT)
     except subprocess.TimeoutExpired:
         raise ModelError("the network does not come to an end", path=str(path)) from None
     except OSError as error:
         raise ModelError(f"cannot be tried: {error.strerror}", path=str(path)) from error
     if done.returncode:
-        words = done.stdout.decode(errors="replace").strip()
-        raise ModelError(words or "damaged: LiteRT crashes when it loads this model", path=str(path))
+        why = done.stdout.strip() or "damaged: LiteRT crashes when it loads this model"
+        raise ModelError(why, path=str(path))
     _vetted.add(mark)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from upscale.backends.variants import FILES, Variant, parse
 from upscale.errors import UpscaleError
 from upscale.model.config import GeneratorConfig
 from upscale.model.weights import KINDS, ModelFiles
+from upscale.system.child import run_module
 from upscale.system.cores import plan_threads
 
 if TYPE_CHECKING:
@@ -61,19 +61,9 @@ def measure_in_subprocess(
         "partner": None if partner is None else _described(partner),
         "race": {"candidates": [str(v) for v in candidates], "size": size, "bits": bits, "threads": threads},
     }
-    # -P and this path make the child import this very package, and nothing from the current folder.
-    paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "upscale.backends.trial"],
-            input=json.dumps(task),
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT,
-            env=environment,
-            check=True,
-        )
+        done = run_module("upscale.backends.trial", timeout=_TIMEOUT, input=json.dumps(task))
+        done.check_returncode()
         found = json.loads(done.stdout.splitlines()[-1])
         times = {str(name): float(ms) for name, ms in found["times"].items()}
         return Outcome(times, {str(name): str(why) for name, why in found["refused"].items()})

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from upscale.errors import UpscaleError
+from upscale.system.child import start_module
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,7 @@ def measure(arguments: list[str]) -> Measured:
     Raises:
         UpscaleError: it failed; the message is its last line on stderr.
     """
-    child = subprocess.Popen(
-        [sys.executable, "-m", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    child = start_module(*arguments)
     assert child.stdout is not None and child.stderr is not None
     try:
         # Little goes to stderr, so reading one pipe after the other cannot block.
@@ -68,11 +67,11 @@ def describe() -> dict[str, Any]:
     """What is measured on: processor, cores, versions."""
     import av
 
-    from upscale.system.cores import cores
+    from upscale.system.cores import cores, processor
     from upscale.version import __version__
 
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": cores(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -80,14 +79,3 @@ def describe() -> dict[str, Any]:
         "pyav": av.__version__,
         "ffmpeg": av.ffmpeg_version_info,
     }
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith(("model name", "Model", "Hardware")):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import subprocess
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from upscale.errors import ModelError, UpscaleError
+from upscale.system.child import python
+from upscale.system.cores import cores
 
 #: Distribution → what to import to see whether it works here, None where that needs no trial. The first are
 #: those of a base installation.
@@ -57,7 +58,7 @@ def diagnose() -> Diagnosis:
         upscale=__version__,
         python=f"{platform.python_implementation()} {platform.python_version()}",
         platform=f"{platform.platform()}, {platform.machine()}",
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        cores=cores(),
     )
     _packages(found)
     _ffmpeg(found)
@@ -85,7 +86,7 @@ def _packages(found: Diagnosis) -> None:
 
 def _import_error(module: str) -> str | None:
     """Why a module cannot be imported, from a process of its own; None if it can."""
-    command = [sys.executable, "-P", "-c", f"import {module}"]
+    command = python("-c", f"import {module}")
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
     except subprocess.TimeoutExpired:

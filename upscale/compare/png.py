@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from upscale.system.safe_file import SafeFile, write_error
+from upscale.system.safe_file import write_whole
 
 
 def encode_png(rgb: npt.NDArray[np.uint8]) -> bytes:
@@ -29,10 +29,4 @@ def save_png(path: str, rgb: npt.NDArray[np.uint8], *, overwrite: bool = True) -
     Raises:
         OutputError: the disk is full, the folder cannot be written, or the name is taken and must stay.
     """
-    with SafeFile(path, overwrite=overwrite) as file:
-        try:
-            with open(file.path, "wb") as out:
-                out.write(encode_png(rgb))
-        except OSError as error:
-            raise write_error(error, path) from error
-        file.commit()
+    write_whole(path, encode_png(rgb), overwrite=overwrite)

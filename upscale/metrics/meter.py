@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from upscale.backends.base import Closing
 from upscale.errors import BackendError, UsageError
 from upscale.metrics.flicker import flicker
 from upscale.metrics.psnr_ssim import psnr, ssim
+from upscale.system.closing import Closing
 
 if TYPE_CHECKING:
     from torch import Tensor

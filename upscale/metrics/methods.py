@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from upscale.backends.base import Closing
 from upscale.backends.luma import to_codes, to_network
 from upscale.backends.onnx_file import read_onnx
 from upscale.errors import BackendError, ModelError, UsageError
 from upscale.media.pixels.planes import plane_view
 from upscale.media.pixels.rgb import RGB, to_luma, to_rgb
+from upscale.system.closing import Closing
 from upscale.system.cores import cores
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from upscale.backends.base import Closing
 from upscale.errors import BackendError
+from upscale.system.closing import Closing
 
 Luma = npt.NDArray[np.uint8]
 

@@ -1,8 +1,10 @@
-"""How a backend shares the processor between frames in flight."""
+"""The processor: its name, its cores, and how a backend shares them between frames in flight."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import platform
 from dataclasses import dataclass
 
 #: More frames in flight cost memory (about 30 MB each at 640×360) and bring little.
@@ -14,6 +16,18 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def processor() -> str:
+    """The processor's name, such as "AMD EPYC 7B13", or only its architecture where the system has none."""
+    with (
+        contextlib.suppress(OSError),
+        open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file,
+    ):
+        for line in file:
+            if line.startswith(("model name", "Model", "Hardware")):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,13 @@ def try_lock(handle: int) -> bool:
 
 
 def open_plain(path: str, flags: int, mode: int = 0o666) -> int:
-    """`os.open` that follows no symbolic link in the last part of the path."""
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), mode)
+    """`os.open` that follows no symbolic link in the last part of the path, and never translates line ends.
+
+    Windows opens files as text unless it is told otherwise: journal lines would grow by a byte each.
+    """
+    for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"):
+        flags |= getattr(os, name, 0)
+    return os.open(path, flags, mode)
 
 
 def is_still(handle: int, path: str) -> bool:

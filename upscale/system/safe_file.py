@@ -170,6 +170,26 @@ class SafeFile:
         self.discard()
 
 
+def write_whole(path: str | os.PathLike[str], data: bytes | str, *, overwrite: bool = True) -> None:
+    """Write a small file, which appears under its name only when all of it is on the disk.
+
+    Args:
+        path: the file's name.
+        data: its contents; text is written as UTF-8.
+        overwrite: replace what has that name.
+
+    Raises:
+        OutputError: the disk is full, the folder cannot be written, or the name is taken and must stay.
+    """
+    with SafeFile(os.fspath(path), overwrite=overwrite) as file:
+        try:
+            with open(file.path, "wb") as out:
+                out.write(data.encode() if isinstance(data, str) else data)
+        except OSError as error:
+            raise write_error(error, file.target) from error
+        file.commit()
+
+
 def _keep(path: str, target: str) -> str:
     """Rename an unfinished file to ``NAME.incomplete.EXT``; returns where it is."""
     stem, ending = os.path.splitext(target)

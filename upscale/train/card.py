@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from upscale.model.complexity import complexity
+from upscale.system.safe_file import write_whole
 from upscale.train.dataset import totals
-from upscale.train.files import write_whole
 from upscale.train.recipe import from_mapping, to_toml
 from upscale.version import __version__
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from upscale.errors import TrainError
+from upscale.errors import OutputError, TrainError
+from upscale.system.safe_file import write_whole
 
 Tensors = dict[str, Tensor]
 
@@ -40,13 +40,9 @@ def save(
     for prefix, optimizer in optimizers.items():
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"{prefix}/{index}/{k}": v.detach().contiguous().cpu() for k, v in state.items()}
-    part = path.with_name(f".{path.name}.part")
     try:
-        save_file(tensors, part, metadata={"facts": json.dumps(facts)})
-        with part.open("rb") as f:
-            os.fsync(f.fileno())
-        os.replace(part, path)
-    except (OSError, SafetensorError) as e:
+        write_whole(path, to_bytes(tensors, metadata={"facts": json.dumps(facts)}))
+    except (OutputError, SafetensorError) as e:
         raise TrainError(f"the checkpoint cannot be written: {e}", path=str(path)) from e
 
 

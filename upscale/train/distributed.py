@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from upscale.errors import TrainError
+from upscale.errors import TrainError, first_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -185,5 +185,4 @@ def _peers() -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     # torch puts its source file in brackets before the message.
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rpartition("] ")[2].strip().rstrip(".")
+    return first_line(error).rpartition("] ")[2].strip().rstrip(".")

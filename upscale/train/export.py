@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 
 from upscale.errors import TrainError
 from upscale.export.onnx import export_onnx
@@ -20,6 +19,7 @@ from upscale.export.tflite import export_tflite
 from upscale.export.tflite_int8 import export_tflite_int8
 from upscale.model.generator import Generator
 from upscale.model.weights import SUFFIXES, ModelFiles, file_hash
+from upscale.system.safe_file import write_whole
 from upscale.train import checkpoint, dataset
 from upscale.train.loop import load_network
 
@@ -76,10 +76,7 @@ def export_network(network: Generator, facts: dict[str, Any], prefix: Path, cach
     tensors = {k: v.contiguous() for k, v in network.state_dict().items()}
     training = facts["config"] | {"stage": facts["stage"], "step": facts["step"]}
     metadata = {"config": config.to_json(), "training": json.dumps(training)}
-    part = paths["safetensors"].with_name(f".{prefix.name}.part")
-    save_file(tensors, part, metadata=metadata)
-    part.chmod(0o644)  # safetensors makes files that only their owner can read
-    os.replace(part, paths["safetensors"])
+    write_whole(paths["safetensors"], to_bytes(tensors, metadata=metadata))
     arrays = {k: v.numpy() for k, v in tensors.items()}
     export_onnx(config, arrays, paths["onnx"], metadata)
     export_tflite(config, arrays, paths["tflite"], metadata)

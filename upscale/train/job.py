@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from upscale.errors import TrainError, UsageError
+from upscale.system.safe_file import write_whole
 from upscale.train.config import TrainJob
-from upscale.train.files import write_whole
 from upscale.train.recipe import to_toml
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from upscale.compare.png import encode_png
 from upscale.errors import TrainError
-from upscale.system.safe_file import write_error
-from upscale.train.files import write_whole
+from upscale.system.safe_file import write_error, write_whole
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from upscale.compare.lettering import draw_text, text_size
 from upscale.compare.png import save_png
-from upscale.train.files import write_whole
+from upscale.system.safe_file import write_whole
 
 Picture = npt.NDArray[np.uint8]
 

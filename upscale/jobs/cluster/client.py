@@ -19,13 +19,13 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from upscale.backends import variants
-from upscale.errors import ClusterError, MediaError, UpscaleError, UsageError
+from upscale.errors import ClusterError, MediaError, UpscaleError, UsageError, first_line
 from upscale.events import Event, OnEvent, Result, Skipped, Warned
 from upscale.job import stopping
 from upscale.job.naming import resolve_output
 from upscale.job.prepare import Prepared, choose_runtime, find_model, prepare
 from upscale.job.report import Reporter
-from upscale.jobs.cluster.connect import ANSWER, answer_of, connected, one_line
+from upscale.jobs.cluster.connect import ANSWER, answer_of, connected
 from upscale.jobs.cluster.spread import SpreadJob
 from upscale.jobs.cluster.worker import Requirements, WorkItem, run_work_item, versions
 from upscale.jobs.resume.fingerprint import weights_hash
@@ -170,7 +170,7 @@ class _Run:
             workers = dict(self._client.nthreads(callback_timeout=ANSWER))
         except Exception as error:  # Dask has many ways to say it
             raise ClusterError(
-                f"the scheduler is gone: {one_line(error)}", path=self._options.cluster
+                f"the scheduler is gone: {first_line(error)}", path=self._options.cluster
             ) from error
         for address in self._workers.keys() - workers.keys():
             self._warn(address, "the worker is gone; what it had is done again")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from upscale.errors import ClusterError, UpscaleError
+from upscale.errors import ClusterError, UpscaleError, first_line
 from upscale.events import Result
 from upscale.job import stopping
 from upscale.jobs.cluster.worker import versions
@@ -60,7 +60,7 @@ def connected(address: str) -> Iterator[Client]:
         except TimeoutError as error:
             raise ClusterError("the scheduler has no workers", path=address) from error
         except (OSError, ValueError, TypeError, RuntimeError) as error:
-            raise ClusterError(f"cannot be reached: {one_line(error)}", path=address) from error
+            raise ClusterError(f"cannot be reached: {first_line(error)}", path=address) from error
         yield client
 
 
@@ -73,7 +73,7 @@ def _check_versions(client: Client) -> None:
     here = versions()
     for address, found in client.run(versions, on_error="return").items():
         if isinstance(found, BaseException):
-            raise ClusterError(f"the worker cannot run upscale: {one_line(found)}", path=address)
+            raise ClusterError(f"the worker cannot run upscale: {first_line(found)}", path=address)
         if found != here:
             raise ClusterError(f"the worker runs {found}, not {here}", path=address)
 
@@ -90,11 +90,6 @@ def answer_of(future: Any, result: Any) -> Result | Segment | Exception:
         case KilledWorker():
             return ClusterError("the workers that had it died, one after the other")
         case Exception() | BaseException():
-            return ClusterError(f"a worker failed: {type(result).__name__}: {one_line(result)}")
+            return ClusterError(f"a worker failed: {type(result).__name__}: {first_line(result)}")
         case _:
             return ClusterError(f"a worker gave an answer that is none: {type(result).__name__}")
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of what an error says."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
