@@ -12,9 +12,9 @@ from av.stream import Disposition
 
 from upscale.media.input.hdr import HdrMetadata
 from upscale.media.input.source import Source
+from upscale.media.output.conversion import ASS_HEADER
 from upscale.media.output.plan import Plan, make_plan
 from upscale.media.output.sink import OutputReport, Sink
-from upscale.media.output.subtitles import ASS_HEADER
 from upscale.options import Options
 
 SIZE = (64, 48)

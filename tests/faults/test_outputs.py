@@ -227,7 +227,7 @@ def test_53_more_than_4_gb(tmp_path: Path) -> None:
                 large.is_keyframe = True
                 sink.packet(large)
             report = sink.finish()
-    assert report.verified
+    assert report.file_size == output.stat().st_size
     assert output.stat().st_size > 1 << 32
     with av.open(str(output)) as container:
         sizes = [p.size for p in container.demux(video=1) if bytes(p) == noise]

@@ -10,7 +10,7 @@ import pytest
 from upscale.errors import UsageError
 from upscale.job.sizing import even, target_size
 from upscale.media.input.probe import VideoInfo
-from upscale.media.output.geometry import target_sar
+from upscale.media.output.picture import target_sar
 from upscale.options import Options
 
 

@@ -4,7 +4,7 @@ The short side of the *stored* picture becomes the target (720 by default); the 
 rounded to an even number. Rotation is a tag that stays: a phone's 640x360 picture with a 90 degree
 tag becomes 1280x720 with the same tag. Pixels that are not square stay so: the sample aspect ratio is
 kept, and where rounding (or ``--width`` with ``--height``) changes the ratio of the sides, it is
-adjusted by exactly that (`target_sar` in `upscale.media.output.geometry`), so the picture is shown as
+adjusted by exactly that (`target_sar` in `upscale.media.output.picture`), so the picture is shown as
 wide and as high as before.
 """
 

@@ -53,7 +53,6 @@ def test_video_times_are_kept_to_the_tick(
     _, report = passage(inputs[source], out)
     assert [t for t, _ in video_times(out)] == [Fraction(t, 1000) for t in TIMES]
     assert report.frames == len(TIMES)
-    assert report.verified
 
 
 @pytest.mark.parametrize("target", ["mkv", "mp4"])

@@ -17,7 +17,7 @@ def film(tmp_path: Path) -> Path:
 
 
 def written(film: Path) -> list[Written]:
-    found = read_back(str(film), "matroska").streams
+    found = read_back(str(film), "matroska")
     for entry in found:
         entry.main = entry.kind == "video"
         entry.exact = entry.kind == "audio"

@@ -1,17 +1,35 @@
-"""Frames of the planned size in, packets of the planned encoder out."""
+"""The upscaled video's stream: frames of the planned size in, packets of the planned encoder out."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from upscale.media.output import color
+import av
+from av.video.frame import PictureType
+
+from upscale.errors import OutputError
+from upscale.media.input.open import output_error
+from upscale.media.output import picture
+from upscale.media.output.encoder_check import configure, quiet_encoders
+from upscale.media.output.metadata import stream_tags
 
 if TYPE_CHECKING:
-    import av
-
     from upscale.media.input.probe import VideoInfo
     from upscale.media.output.plan import Plan
+
+
+@contextlib.contextmanager
+def output_errors(path: str | None = None) -> Iterator[None]:
+    """FFmpeg's and the system's errors while writing, as `OutputError`."""
+    try:
+        yield
+    except (av.FFmpegError, OSError) as error:
+        raise output_error(error, path) from error
+    except ValueError as error:
+        raise OutputError(str(error), path=path) from error
 
 
 class FrameEncoder:
@@ -25,7 +43,7 @@ class FrameEncoder:
     def __init__(self, stream: Any, plan: Plan, video: VideoInfo) -> None:
         """
         Args:
-            stream: of `upscale.media.output.streams.add_encoder`.
+            stream: of `add_encoder`.
             plan: of the job.
             video: description of the input's video.
         """
@@ -47,21 +65,16 @@ class FrameEncoder:
             raise ValueError(f"frame is {frame.width}x{frame.height}, the plan says {plan.size}")
         if frame.pts is None or not frame.time_base:
             raise ValueError("frame without pts or time base")
-        color.tag_frame(frame, self._video)
-        frame = color.to_format(frame, plan.encoder.pix_fmt, limited=plan.encoder.limited)
+        picture.tag_frame(frame, self._video)
+        frame = picture.to_format(frame, plan.encoder.pix_fmt, limited=plan.encoder.limited)
         self._set_times(frame)
-        frame.pict_type = 0  # otherwise the source's key frames force key frames
+        frame.pict_type = PictureType.NONE  # otherwise the source's key frames force key frames
         return frame
 
-    def encode(self, frame: av.VideoFrame) -> list[av.Packet]:
-        """Encode one prepared frame; gives the packets that are ready."""
-        self.frames += 1
+    def encode(self, frame: av.VideoFrame | None) -> list[av.Packet]:
+        """Encode one prepared frame; gives the packets that are ready. None flushes the encoder."""
+        self.frames += frame is not None
         packets: list[av.Packet] = self._stream.encode(frame)
-        return packets
-
-    def flush(self) -> list[av.Packet]:
-        """The packets that are left; nothing can be encoded afterwards."""
-        packets: list[av.Packet] = self._stream.encode(None)
         return packets
 
     def _set_times(self, frame: Any) -> None:
@@ -78,3 +91,49 @@ class FrameEncoder:
             self.adjusted += 1
         self._last = pts
         frame.pts, frame.duration, frame.time_base = pts, duration, target
+
+
+def add_encoder(container: Any, plan: Plan, video: VideoInfo, source: Any) -> Any:
+    """The upscaled video's stream, with every tag of the source (if it is given)."""
+    quiet_encoders()
+    choice = plan.encoder
+    stream = container.add_stream(choice.codec, rate=choice.rate)
+    configure(stream.codec_context, choice, plan.size, stream.codec_context.flags)
+    _describe(stream, plan, video, source)
+    return stream
+
+
+def add_encoded(container: Any, plan: Plan, video: VideoInfo, source: Any, encoded: Any) -> Any:
+    """The upscaled video's stream, for packets that the planned encoder has made elsewhere.
+
+    Args:
+        encoded: a stream with such packets, whose codec header is taken over.
+    """
+    choice = plan.encoder
+    try:
+        stream = container.add_stream_from_template(encoded, opaque=True)
+    except ValueError as error:
+        raise OutputError(f"the encoded video cannot be copied: {error}") from error
+    context = stream.codec_context
+    context.framerate = choice.rate
+    if choice.codec_tag is not None:
+        context.codec_tag = choice.codec_tag
+    if choice.codec_id == "prores":
+        # Matroska keeps the four characters of the kind of ProRes in the place of a header.
+        context.extradata, context.codec_tag = None, encoded.codec_context.codec_tag
+    _describe(stream, plan, video, source)
+    return stream
+
+
+def _describe(stream: Any, plan: Plan, video: VideoInfo, source: Any) -> None:
+    """Everything about the upscaled video's stream that is not the encoder's."""
+    picture.tag_context(stream.codec_context, video, limited=plan.encoder.limited)
+    stream.time_base = plan.encoder.time_base
+    if plan.sar is not None:
+        stream.sample_aspect_ratio = plan.sar
+    if plan.display_matrix is not None:
+        old = (video.width, video.height)
+        stream.set_display_matrix(picture.scaled(plan.display_matrix, old, plan.size))
+    if source is not None:
+        stream.metadata.update(stream_tags(source.metadata, plan.container, encoded=True))
+        stream.disposition = source.disposition

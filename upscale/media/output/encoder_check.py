@@ -1,8 +1,8 @@
 """Settings of the encoder, checked before any work: names, values, pixel format, a trial opening.
 
 FFmpeg silently ignores options that it does not know, and some encoders print to stderr instead
-of raising; so names are compared with the encoder's own descriptors, and the finished settings
-are opened once, for nothing, at the final size.
+of raising; so names are compared with the encoder's own descriptors, and the encoder is opened once
+with the finished settings at the final size.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import av
+from av.codec.codec import find_best_pix_fmt_of_list
+from av.codec.context import Flags
+from av.video.format import VideoFormat
+
 from upscale.errors import OutputError, UsageError
+from upscale.media.input.log import ffmpeg_log
 from upscale.media.input.open import ffmpeg_reasons, reason
 from upscale.media.output.encoders import (
     COMMON,
@@ -26,7 +32,7 @@ from upscale.media.output.encoders import (
     available_encoders,
     time_base_candidates,
 )
-from upscale.media.output.formats import Container
+from upscale.media.output.formats import Container, find_codec
 from upscale.options import Options
 from upscale.system.cores import cores
 
@@ -35,9 +41,11 @@ if TYPE_CHECKING:
 
 # Options of every encoder that belong to us: changing them would break timing or the file.
 _RESERVED = {"time_base", "pix_fmt", "flags", "threads", "thread_type", "frame_size"}
-
+#: Ends of the names of encoders in hardware.
+_HARDWARE = ("_nvenc", "_qsv", "_amf", "_v4l2m2m", "_vaapi", "_videotoolbox", "_mf")
 
 _FEW_CORES = 4
+_QP2LAMBDA = 118  # FFmpeg's FF_QP2LAMBDA
 
 
 def find_encoder(name: str, container: Container) -> Codec:
@@ -46,12 +54,7 @@ def find_encoder(name: str, container: Container) -> Codec:
     Raises:
         UsageError: unknown, no video encoder, or its codec cannot live in the container.
     """
-    from av.codec import Codec
-
-    try:
-        codec = Codec(name, "w")
-    except Exception:
-        codec = None
+    codec = find_codec(name, "w")
     if codec is None or codec.type != "video":
         near = difflib.get_close_matches(name, available_encoders(), n=3, cutoff=0.6)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
@@ -59,7 +62,8 @@ def find_encoder(name: str, container: Container) -> Codec:
             f"unknown video encoder {name!r}{hint}; common ones: {', '.join(COMMON)}; all: upscale --list"
         )
     if codec.canonical_name not in container.video:
-        fitting = [e for e in COMMON if Codec(e, "w").canonical_name in container.video]
+        usual = {e: find_codec(e, "w") for e in COMMON}  # a build of FFmpeg need not have them all
+        fitting = [e for e, c in usual.items() if c is not None and c.canonical_name in container.video]
         fitting = fitting or [container.default_encoder]
         raise UsageError(f"{container.name} cannot hold {name} video; it can hold {', '.join(fitting)}")
     return codec
@@ -72,7 +76,7 @@ def choose_pix_fmt(codec: Codec, source: str, wanted: str | None) -> str:
         UsageError: `wanted` is no pixel format or the encoder has not got it.
     """
     supported = [f.name for f in codec.video_formats or []]
-    software = [name for name in supported if not _is_hardware(name)]
+    software = [name for name in supported if VideoFormat(name).components]
     if wanted is not None:
         if supported and wanted not in supported:
             raise UsageError(f"{codec.name} has no pixel format {wanted!r}; it has {', '.join(software)}")
@@ -83,30 +87,16 @@ def choose_pix_fmt(codec: Codec, source: str, wanted: str | None) -> str:
         return source
     # yuvj420p and its kin are yuv420p with the range in the name: the tag says that better
     candidates = [name for name in software if not name.startswith("yuvj")] or software
-    return _nearest(candidates, source)
-
-
-def _nearest(candidates: list[str], source: str) -> str:
-    from av.codec.codec import find_best_pix_fmt_of_list
-
     best = find_best_pix_fmt_of_list(candidates, source)[0]
     return best.name if best is not None else candidates[0]
 
 
 def _is_pix_fmt(name: str) -> bool:
-    from av.video.format import VideoFormat
-
     try:
         VideoFormat(name)
     except ValueError:
         return False
     return True
-
-
-def _is_hardware(name: str) -> bool:
-    from av.video.format import VideoFormat
-
-    return not VideoFormat(name).components
 
 
 def encoder_settings(
@@ -141,11 +131,10 @@ def encoder_settings(
             settings[defaults.crf_option] = f"{crf:g}"
     if _sets_bit_rate(options.encoder_options):
         qscale = None if options.crf is None else qscale
-    for key, value in (extra or {}).items():
-        settings[key] = _join(settings.get(key), value) if key.endswith("-params") else value
     check_option_names(codec, options.encoder_options)
-    for key, value in options.encoder_options.items():
-        settings[key] = _join(settings.get(key), value) if key.endswith("-params") else value
+    for key, value in [*(extra or {}).items(), *options.encoder_options.items()]:
+        before = settings.get(key) if key.endswith("-params") else None
+        settings[key] = f"{before}:{value}" if before else value
     return settings, qscale
 
 
@@ -172,14 +161,8 @@ def _sets_bit_rate(given: dict[str, str]) -> bool:
     return bool({"b", "qp", "crf", "cq", "global_quality", "rc", "lossless"} & given.keys())
 
 
-def _join(old: str | None, new: str) -> str:
-    return f"{old}:{new}" if old else new
-
-
 def _option_set(codec: Codec) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Descriptors of the encoder's private and generic options; empty where PyAV has none."""
-    import av
-
     options = getattr(av.CodecContext.create(codec.name, "w"), "supported_options", None)
     return (options.private, options.generic) if options is not None else ((), ())
 
@@ -211,7 +194,7 @@ def check_option_names(codec: Codec, given: dict[str, str]) -> None:
             raise UsageError(f"encoder option {key!r} is set by upscale itself")
         if key not in known:
             near = difflib.get_close_matches(key, known, n=3)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            hint = f"; did you mean {' or '.join(near)}?" if near else "."
             raise UsageError(f"{codec.name} has no option {key!r}{hint} Its own options: {', '.join(own)}")
 
 
@@ -226,8 +209,6 @@ def open_encoder_trial(
         UsageError: it refuses its settings (the reason is the encoder's).
         OutputError: a hardware encoder that this machine cannot run.
     """
-    import av
-
     quiet_encoders()
     why = ""
     with ffmpeg_reasons():
@@ -247,7 +228,7 @@ def open_encoder_trial(
             if unused:
                 raise UsageError(f"{choice.codec} did not take the option {sorted(unused)[0]!r}")
             return candidate
-    if choice.codec.endswith(("_nvenc", "_qsv", "_amf", "_v4l2m2m", "_vaapi", "_videotoolbox", "_mf")):
+    if choice.codec.endswith(_HARDWARE):
         raise OutputError(f"{choice.codec} does not run on this machine: {why}")
     raise UsageError(f"{choice.codec} refuses these settings at {size[0]}x{size[1]}, {choice.pix_fmt}: {why}")
 
@@ -257,12 +238,8 @@ def _complaints() -> Iterator[list[str]]:
     """What the encoder says about unknown names inside parameter lists, after the block.
 
     Lists such as "x264-params" are parsed by the encoder's library: a wrong entry is only a warning
-    in FFmpeg's log. Listening is safe here, where no other thread is at work yet.
+    in FFmpeg's log. Reading the log is safe here: no other thread is at work yet.
     """
-    import av
-
-    from upscale.media.input.log import ffmpeg_log
-
     found: list[str] = []
     with ffmpeg_log(av.logging.WARNING):
         with av.logging.Capture() as lines:
@@ -275,8 +252,6 @@ _BAD_ENTRY = re.compile(r"Error parsing option|Unknown option|Invalid value for"
 
 def configure(context: Any, choice: EncoderChoice, size: tuple[int, int], flags: int = 0) -> None:
     """Put a choice onto a video codec context that is not open yet; `flags` are kept."""
-    import av
-
     context.width, context.height = size
     context.pix_fmt = choice.pix_fmt
     context.time_base = choice.time_base
@@ -285,10 +260,10 @@ def configure(context: Any, choice: EncoderChoice, size: tuple[int, int], flags:
     # PyAV presets SLICE, which makes x264 cut each picture for its threads: slower and worse
     context.thread_type = "AUTO"
     # without the flag the duration of the last frame is lost
-    context.flags |= flags | int(av.codec.context.Flags.frame_duration)
+    context.flags |= flags | int(Flags.frame_duration)
     if choice.qscale is not None:
         context.qscale = True
-        context.global_quality = round(choice.qscale * 118)  # FF_QP2LAMBDA
+        context.global_quality = round(choice.qscale * _QP2LAMBDA)
     if choice.codec_tag is not None:
         context.codec_tag = choice.codec_tag
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from upscale.media.output.formats import Container
+from upscale.media.output.formats import Container, find_codec
 
 _X26X_PRESETS = tuple("ultrafast superfast veryfast faster fast medium slow slower veryslow placebo".split())
 
@@ -57,27 +57,26 @@ _QSV = EncoderDefaults(
     reason="ICQ, the constant-quality mode of Quick Sync",
 )
 
+_X264 = EncoderDefaults(
+    crf=19,
+    crf_option="crf",
+    preset="veryfast",
+    preset_option="preset",
+    presets=_X26X_PRESETS,
+    reason="720p on 2 cores: veryfast takes 22 ms of CPU a frame (superfast 12 for a tenth more bits at"
+    " the same PSNR, faster 35) and leaves room for the network at 25-30 fps. CRF 19, not x264's 23: the"
+    " input was compressed once already, and 2.9 Mb/s at 45.4 dB is cheap enough",
+)
+_RAW = EncoderDefaults(reason="raw frames")
+
 #: By FFmpeg's encoder name. Encoders that are not listed run with FFmpeg's own defaults.
 ENCODERS = {
-    "libx264": EncoderDefaults(
-        crf=19,
-        crf_option="crf",
-        preset="veryfast",
-        preset_option="preset",
-        presets=_X26X_PRESETS,
-        reason="720p on 2 cores: veryfast takes 22 ms of CPU a frame (superfast 12 for a tenth more bits at"
-        " the same PSNR, faster 35) and leaves room for the network at 25-30 fps. CRF 19, not x264's 23: the"
-        " input was compressed once already, and 2.9 Mb/s at 45.4 dB is cheap enough",
-    ),
-    "libx264rgb": EncoderDefaults(
-        crf=19, crf_option="crf", preset="veryfast", preset_option="preset", presets=_X26X_PRESETS
-    ),
-    "libx265": EncoderDefaults(
+    "libx264": _X264,
+    "libx264rgb": _X264,
+    "libx265": replace(
+        _X264,
         crf=20,
-        crf_option="crf",
         preset="superfast",
-        preset_option="preset",
-        presets=_X26X_PRESETS,
         options={"x265-params": "log-level=error"},
         reason="720p on 2 cores: superfast takes 76 ms of CPU a frame (veryfast 87, ultrafast 38), the best"
         " near real time; CRF 20 gives 45.1 dB at 1.7 Mb/s, 60 % of libx264's default",
@@ -123,24 +122,15 @@ ENCODERS = {
         options={"level": "3", "slices": "16", "slicecrc": "1", "g": "1"},
         reason="lossless; version 3 with slices runs on all cores and carries checksums",
     ),
-    "wrapped_avframe": EncoderDefaults(reason="raw frames"),
-    "rawvideo": EncoderDefaults(reason="raw frames"),
+    "wrapped_avframe": _RAW,
+    "rawvideo": _RAW,
     "gif": EncoderDefaults(reason="256 colours, no settings"),
-    "mpeg4": _QSCALE,
-    "mpeg2video": _QSCALE,
-    "mpeg1video": _QSCALE,
-    "msmpeg4": _QSCALE,
-    "wmv2": _QSCALE,
-    "mjpeg": _QSCALE,
-    "h264_nvenc": _NVENC,
-    "hevc_nvenc": _NVENC,
-    "av1_nvenc": _NVENC,
-    "h264_qsv": _QSV,
-    "hevc_qsv": _QSV,
-    "av1_qsv": _QSV,
+    **dict.fromkeys(("mpeg4", "mpeg2video", "mpeg1video", "msmpeg4", "wmv2", "mjpeg"), _QSCALE),
+    **dict.fromkeys(("h264_nvenc", "hevc_nvenc", "av1_nvenc"), _NVENC),
+    **dict.fromkeys(("h264_qsv", "hevc_qsv", "av1_qsv"), _QSV),
 }
 
-#: Encoders that people look for, best first: what error messages and `--list` name.
+#: The usual encoders, best first: what error messages and `--list` name.
 COMMON = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "prores_ks", "ffv1")
 
 
@@ -184,17 +174,10 @@ def default_codec(container: Container, bit_depth: int = 8) -> str:
 
 def available_encoders() -> list[str]:
     """Names of all video encoders of this PyAV, sorted; hardware ones whether or not they would run."""
-    from av.codec import Codec, codecs_available
+    from av.codec import codecs_available
 
-    names = []
-    for name in codecs_available:
-        try:
-            codec = Codec(name, "w")
-        except Exception:  # a decoder only: PyAV has several classes for this by version
-            continue
-        if codec.type == "video" and codec.name == name:
-            names.append(name)
-    return sorted(names)
+    found = {name: find_codec(name, "w") for name in codecs_available}
+    return sorted(n for n, codec in found.items() if codec and codec.type == "video" and codec.name == n)
 
 
 def time_base_candidates(source: Fraction, rate: Fraction, *, constant: bool = False) -> Iterable[Fraction]:

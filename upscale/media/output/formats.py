@@ -8,15 +8,21 @@ mpeg without any header), and some refuse only when the first packet arrives.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import TYPE_CHECKING, Literal
 
 from upscale.errors import UsageError
+
+if TYPE_CHECKING:
+    from av.codec import Codec
 
 STDOUT = "-"
 
 _PCM = ("pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_u8")
 _PCM_MOV = (*_PCM, "pcm_s16be", "pcm_s24be", "pcm_s32be", "pcm_f32be", "pcm_f64le", "pcm_f64be")
+#: Audio encoders that are used for lossless sources only.
+LOSSLESS_ENCODERS = frozenset({"flac", "alac"})
 _TS_AUDIO = frozenset({"aac", "ac3", "eac3", "mp2", "mp3", "opus", "dts"})
 
 
@@ -27,7 +33,6 @@ class Container:
     Attributes:
         name: FFmpeg's name of the muxer.
         video, audio, subtitles: FFmpeg *codec* names (not encoder names) that survive a round trip.
-        data: True if data streams can be copied.
         text_subtitle: codec that text subtitles are converted to, or None.
         audio_encoders: encoders for audio that must be converted, best first; a lossless one is
             used for lossless sources only.
@@ -47,7 +52,6 @@ class Container:
     video: frozenset[str]
     audio: frozenset[str] = frozenset()
     subtitles: frozenset[str] = frozenset()
-    data: bool = False
     text_subtitle: str | None = None
     audio_encoders: tuple[str, ...] = ()
     default_encoder: str = "libx264"
@@ -66,42 +70,41 @@ class Container:
     options: dict[str, str] = field(default_factory=dict)
 
 
-def _mp4(name: str, **changes: object) -> Container:
-    """The mov family; `changes` replaces fields of mp4."""
-    fields: dict[str, object] = {
-        "name": name,
-        "video": frozenset("h264 hevc vvc av1 vp9 mpeg1video mpeg2video mpeg4 ffv1 mjpeg png".split()),
-        "audio": frozenset(("aac ac3 eac3 mp3 mp2 opus vorbis flac alac dts " + " ".join(_PCM_MOV)).split()),
-        "subtitles": frozenset({"mov_text", "dvd_subtitle"}),
-        "text_subtitle": "mov_text",
-        "audio_encoders": ("alac", "aac"),
-        "chapters": True,
-        "rotation": True,
-        "cover": "packet",
-        "colour": True,
-        # faststart: the index goes to the front, so that the file plays while it is downloaded
-        "options": {"movflags": "+faststart"},
-    }
-    return Container(**{**fields, **changes})  # type: ignore[arg-type]
+_MP4 = Container(
+    name="mp4",
+    video=frozenset("h264 hevc vvc av1 vp9 mpeg1video mpeg2video mpeg4 ffv1 mjpeg png".split()),
+    audio=frozenset(("aac ac3 eac3 mp3 mp2 opus vorbis flac alac dts " + " ".join(_PCM_MOV)).split()),
+    subtitles=frozenset({"mov_text", "dvd_subtitle"}),
+    text_subtitle="mov_text",
+    audio_encoders=("alac", "aac"),
+    chapters=True,
+    rotation=True,
+    cover="packet",
+    colour=True,
+    # faststart: the index goes to the front, so that the file plays while it is downloaded
+    options={"movflags": "+faststart"},
+)
 
-
-_3GP = {
-    "video": frozenset({"h264", "mpeg4", "h263"}),
-    "audio": frozenset({"aac", "amr_nb", "amr_wb"}),
-    "subtitles": frozenset({"mov_text"}),
-    "audio_encoders": ("aac",),
-    "cover": None,
-    "chapters": False,
-}
+_3GP = replace(
+    _MP4,
+    name="3gp",
+    video=frozenset({"h264", "mpeg4", "h263"}),
+    audio=frozenset({"aac", "amr_nb", "amr_wb"}),
+    subtitles=frozenset({"mov_text"}),
+    audio_encoders=("aac",),
+    cover=None,
+    chapters=False,
+)
 
 _MATROSKA_AUDIO = frozenset(
     ("aac ac3 eac3 mp3 mp2 opus vorbis flac alac dts truehd mlp tta wavpack " + " ".join(_PCM)).split()
 )
 
 _CONTAINERS = (
-    _mp4("mp4"),
-    _mp4(
-        "mov",
+    _MP4,
+    replace(
+        _MP4,
+        name="mov",
         video=frozenset(
             "h264 hevc mpeg1video mpeg2video mpeg4 mjpeg png prores dnxhd h263 qtrle rawvideo".split()
         ),
@@ -111,8 +114,8 @@ _CONTAINERS = (
         subtitles=frozenset({"mov_text"}),
         cover=None,  # the muxer takes one and writes nothing
     ),
-    _mp4("3gp", **_3GP),
-    _mp4("3g2", **_3GP),
+    _3GP,
+    replace(_3GP, name="3g2"),
     Container(
         name="matroska",
         video=frozenset(
@@ -166,7 +169,6 @@ _CONTAINERS = (
         subtitles=frozenset({"dvb_subtitle", "dvb_teletext"}),
         audio_encoders=("aac",),
         metadata=False,
-        sar=True,
         tick=Fraction(1, 90000),
         pipe=True,
     ),
@@ -205,7 +207,6 @@ _CONTAINERS = (
         video=frozenset({"wmv2", "wmv1", "msmpeg4v3", "mpeg4", "mjpeg"}),
         audio=frozenset({"wmav1", "wmav2", "mp3", "aac", "ac3", "pcm_s16le"}),
         audio_encoders=("aac",),
-        chapters=False,
         tick=Fraction(1, 1000),
     ),
     Container(
@@ -247,38 +248,31 @@ _CONTAINERS = (
 
 #: By muxer name; "fmp4" is mp4 cut into fragments, which a pipe can take.
 CONTAINERS = {c.name: c for c in _CONTAINERS}
-CONTAINERS["fmp4"] = _mp4(
-    "mp4", pipe=True, options={"movflags": "+frag_keyframe+empty_moov+default_base_moof"}
+CONTAINERS["fmp4"] = replace(
+    _MP4, pipe=True, options={"movflags": "+frag_keyframe+empty_moov+default_base_moof"}
 )
 
-#: File name extension → muxer name.
-EXTENSIONS = {
-    "mp4": "mp4",
-    "m4v": "mp4",
-    "f4v": "mp4",
-    "mov": "mov",
-    "qt": "mov",
+_EXTENSIONS_OF = {
+    "mp4": "mp4 m4v f4v",
+    "mov": "mov qt",
     "3gp": "3gp",
     "3g2": "3g2",
-    "mkv": "matroska",
+    "matroska": "mkv",
     "webm": "webm",
     "avi": "avi",
-    "ts": "mpegts",
-    "mts": "mpegts",
-    "m2t": "mpegts",
-    "m2ts": "mpegts",
+    "mpegts": "ts mts m2t m2ts",
     "nut": "nut",
     "flv": "flv",
-    "ogv": "ogg",
-    "ogg": "ogg",
-    "wmv": "asf",
-    "asf": "asf",
-    "mpg": "mpeg",
-    "mpeg": "mpeg",
+    "ogg": "ogv ogg",
+    "asf": "wmv asf",
+    "mpeg": "mpg mpeg",
     "mxf": "mxf",
-    "y4m": "yuv4mpegpipe",
+    "yuv4mpegpipe": "y4m",
     "gif": "gif",
 }
+
+#: File name extension → muxer name.
+EXTENSIONS = {extension: name for name, them in _EXTENSIONS_OF.items() for extension in them.split()}
 
 #: Other names for `--container`.
 _ALIASES = {"mkv": "matroska", "ts": "mpegts", "ogv": "ogg", "y4m": "yuv4mpegpipe", "wmv": "asf"}
@@ -324,13 +318,17 @@ def muxer_options(container: Container, output: str) -> dict[str, str]:
     return options
 
 
-def canonical(codec: str | None) -> str | None:
-    """FFmpeg's codec name for a codec or decoder name: "dca" → "dts", "libdav1d" → "av1"."""
-    if codec is None:
-        return None
+def find_codec(name: str, mode: Literal["r", "w"]) -> Codec | None:
+    """FFmpeg's decoder ("r") or encoder ("w") of this name; None if this PyAV has none."""
     from av.codec import Codec
 
     try:
-        return str(Codec(codec, "r").canonical_name)
-    except Exception:  # no decoder of that name: it is a codec name already, or unknown to FFmpeg
-        return codec
+        return Codec(name, mode)
+    except Exception:  # unknown name or no such half: PyAV has several classes for this by version
+        return None
+
+
+def canonical(codec: str | None) -> str | None:
+    """FFmpeg's codec name for a codec or decoder name: "dca" → "dts", "libdav1d" → "av1"."""
+    found = None if codec is None else find_codec(codec, "r")
+    return codec if found is None else str(found.canonical_name)

@@ -11,16 +11,16 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import av
+
 from upscale.errors import OutputError
-from upscale.media.input.open import ffmpeg_reasons, output_error, reason
-from upscale.media.output.encode import FrameEncoder
+from upscale.media.input.open import ffmpeg_reasons, reason
+from upscale.media.output.encode import FrameEncoder, add_encoder, output_errors
 from upscale.media.output.formats import CONTAINERS
-from upscale.media.output.streams import add_encoder
 from upscale.media.output.times import PacketTimes
 from upscale.system.locks import open_plain
 
 if TYPE_CHECKING:
-    import av
     from av.container import InputContainer
 
     from upscale.media.input.probe import VideoInfo
@@ -53,14 +53,12 @@ class SegmentWriter:
         Raises:
             OutputError: one of them failed.
         """
-        import av
-
         self.path = path
         self._pts: list[int] = []
         self._dts: list[int | None] = []
         self._durations: list[int] = []
         self._container: Any = None
-        with self._translated():
+        with output_errors():
             # Created here, so that FFmpeg, which follows links, finds a plain file.
             os.close(open_plain(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
             # Without FFmpeg's log: other threads decode meanwhile, see `upscale.media.input.reader`.
@@ -86,7 +84,7 @@ class SegmentWriter:
             OutputError: the encoder or the disk failed.
         """
         frame = self._encoder.prepare(frame)
-        with self._translated():
+        with output_errors():
             self._mux(self._encoder.encode(frame))
 
     def finish(self) -> PacketTimes:
@@ -95,8 +93,8 @@ class SegmentWriter:
         Raises:
             OutputError: the encoder or the disk failed, or frames are missing.
         """
-        with self._translated():
-            self._mux(self._encoder.flush())
+        with output_errors():
+            self._mux(self._encoder.encode(None))
             container, self._container = self._container, None
             container.close()
             handle = os.open(self.path, os.O_RDONLY)
@@ -124,15 +122,6 @@ class SegmentWriter:
             self._durations.append(packet.duration or 0)
             self._container.mux(packet)
 
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        import av
-
-        try:
-            yield
-        except (av.FFmpegError, OSError) as error:
-            raise output_error(error) from error
-
 
 @contextlib.contextmanager
 def open_segment(path: str) -> Iterator[InputContainer]:
@@ -141,8 +130,6 @@ def open_segment(path: str) -> Iterator[InputContainer]:
     Raises:
         OutputError: it is gone, no plain file, or damaged.
     """
-    import av
-
     try:
         if os.path.islink(path):
             raise OutputError("a segment is a link: links are not followed", path=path)
@@ -162,13 +149,9 @@ def packets(path: str) -> Iterator[av.Packet]:
     Raises:
         OutputError: it cannot be read.
     """
-    import av
-
     with open_segment(path) as container:
         try:
-            for packet in container.demux(container.streams.video[0]):
-                if packet.size:
-                    yield packet
+            yield from (packet for packet in container.demux(container.streams.video[0]) if packet.size)
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"a segment cannot be read: {reason(error)}", path=path) from error
 

@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import av
+
 from upscale.errors import OutputError, UpscaleError
 from upscale.media.input.address import is_live
-from upscale.media.input.open import TAGS, ffmpeg_reasons, output_error
-from upscale.media.output.encode import FrameEncoder
+from upscale.media.input.open import TAGS, ffmpeg_reasons
+from upscale.media.output.conversion import add_conversion
+from upscale.media.output.encode import FrameEncoder, add_encoded, add_encoder, output_errors
 from upscale.media.output.formats import CONTAINERS
 from upscale.media.output.metadata import container_tags, needs_custom_tags
-from upscale.media.output.streams import (
-    OutputStream,
-    add_attachment,
-    add_copy,
-    add_cover,
-    add_encoded,
-    add_encoder,
-    make_converter,
-    movie_timescale,
-)
+from upscale.media.output.streams import OutputStream, add_copy, attach, movie_timescale
 from upscale.media.output.verify import Written, verify
 from upscale.options import Options
 from upscale.system.safe_file import STDIO, SafeFile, check_output
 
 if TYPE_CHECKING:
-    import av
-
     from upscale.media.input.source import Source
     from upscale.media.output.plan import Plan
 
@@ -49,7 +41,6 @@ class OutputReport:
         streams: number of output streams.
         lost: what the output could not hold (from the plan).
         adjusted_timestamps: time stamps moved because the container needs increasing ones.
-        verified: True if the file was read back and compared.
     """
 
     path: str
@@ -62,7 +53,6 @@ class OutputReport:
     streams: int
     lost: list[str] = field(default_factory=list)
     adjusted_timestamps: int = 0
-    verified: bool = False
 
 
 class Sink:
@@ -102,69 +92,66 @@ class Sink:
         self._finished = False
         self._file: SafeFile | None = None
         self._container: Any = None
-        self._lanes: dict[int, OutputStream] = {}
+        self._streams: dict[int, OutputStream] = {}
         self._written: list[Written] = []
         check_output(source.info.path, output, options.overwrite)
         try:
             if output != STDIO:
                 self._file = SafeFile(output, overwrite=options.overwrite, recording=self._live)
                 source.notes += [f"found an unfinished recording: {kept}" for kept in self._file.recovered]
-            with ffmpeg_reasons(), self._translated():
+            with ffmpeg_reasons(), output_errors(self.output):
                 self._open(source, encoded)
         except BaseException:
             self._abort()
             raise
 
     def _open(self, source: Source, encoded: av.VideoStream | None) -> None:
-        import av
+        plan, tags = self.plan, container_tags(source.info.metadata)
+        url = "pipe:1" if self._file is None else "file:" + self._file.path
+        muxer = self._muxer_options(source, tags)
+        self._container = av.open(url, "w", format=plan.container, container_options=muxer, **TAGS)
+        self._container.metadata.update(tags)
+        inputs = {s.index: s for s in source.container.streams}
+        for entry in plan.streams:
+            stream = inputs.get(entry.index)
+            if entry.action == "encode":
+                self._add_video(source, stream, encoded)
+            elif stream is None:
+                raise OutputError(f"input stream #{entry.index} is gone")
+            elif entry.action == "attach":
+                self._written.append(attach(self._container, source.info.path, entry, stream))
+            elif entry.action in ("copy", "convert"):
+                add = add_copy if entry.action == "copy" else add_conversion
+                added = self._streams[entry.index] = add(self._container, plan, entry, stream)
+                self._written.append(added.written)
+        if source.chapters and CONTAINERS[plan.container].chapters:
+            self._container.set_chapters(list(source.chapters))
+        self._container.start_encoding()
+        source.select(set(self._streams))
 
-        video = source.info.video
-        assert video is not None
-
-        tags = container_tags(source.info.metadata)
+    def _muxer_options(self, source: Source, tags: dict[str, str]) -> dict[str, str]:
         muxer = dict(self.plan.muxer_options)
         if needs_custom_tags(self.plan.container, tags):
             muxer["movflags"] = muxer.get("movflags", "") + "+use_metadata_tags"
         if "movflags" in muxer:
             muxer["movie_timescale"] = str(movie_timescale(self.plan, source.container.streams))
-        url = "pipe:1" if self._file is None else "file:" + self._file.path
         if self._file is None or self._live:
             # A player at the other end shows each frame as it comes; of a recording that is killed, all
             # but the last second can be read.
             muxer["flush_packets"] = "1"
             if self.plan.container in ("matroska", "webm"):
                 muxer["cluster_time_limit"] = "1000"
-        self._container = av.open(url, "w", format=self.plan.container, container_options=muxer, **TAGS)
-        self._container.metadata.update(tags)
-        inputs = {s.index: s for s in source.container.streams}
-        for entry in self.plan.streams:
-            stream = inputs.get(entry.index)
-            if entry.action == "encode":
-                if encoded is None:
-                    self._stream = add_encoder(self._container, self.plan, video, stream)
-                    self._encoder = FrameEncoder(self._stream, self.plan, video)
-                else:
-                    self._stream = add_encoded(self._container, self.plan, video, stream, encoded)
-                self._main = Written("video", main=True)
-                self._written.append(self._main)
-            elif stream is None:
-                raise OutputError(f"input stream #{entry.index} is gone")
-            elif entry.action == "attach":
-                kind = "attachment" if entry.kind == "attachment" else "cover"
-                (add_attachment if kind == "attachment" else add_cover)(
-                    self._container, source.info.path, stream
-                )
-                self._written.append(Written(kind, packets=1))
-            elif entry.action in ("copy", "convert"):
-                make = add_copy if entry.action == "copy" else make_converter
-                lane = make(self._container, self.plan, entry, stream)
-                self._lanes[entry.index] = lane
-                self._written.append(lane.written)
-        chapters = list(source.chapters)
-        if chapters and CONTAINERS[self.plan.container].chapters:
-            self._container.set_chapters(chapters)
-        self._container.start_encoding()
-        source.select(set(self._lanes))
+        return muxer
+
+    def _add_video(self, source: Source, stream: Any, encoded: av.VideoStream | None) -> None:
+        video = source.info_video
+        if encoded is None:
+            self._stream = add_encoder(self._container, self.plan, video, stream)
+            self._encoder = FrameEncoder(self._stream, self.plan, video)
+        else:
+            self._stream = add_encoded(self._container, self.plan, video, stream, encoded)
+        self._main = Written("video", main=True)
+        self._written.append(self._main)
 
     def frame(self, frame: av.VideoFrame) -> None:
         """Encode one frame.
@@ -177,7 +164,7 @@ class Sink:
         """
         assert self._encoder is not None
         frame = self._encoder.prepare(frame)
-        with self._translated():
+        with output_errors(self.output):
             self._mux_video(self._encoder.encode(frame))
 
     def encoded_packet(self, packet: av.Packet, times: tuple[int, int, int]) -> None:
@@ -195,7 +182,7 @@ class Sink:
         packet.stream = self._stream
         before, self._held = self._held, packet
         if before is not None:
-            with self._translated():
+            with output_errors(self.output):
                 self._mux_video([before])
 
     def _mux_video(self, packets: list[Any], *, last: bool = False) -> None:
@@ -214,11 +201,11 @@ class Sink:
         Raises:
             OutputError: the disk or the pipe failed, or a conversion did.
         """
-        lane = self._lanes.get(packet.stream.index)
-        if lane is None or packet.size == 0:
+        stream = self._streams.get(packet.stream.index)
+        if stream is None or packet.size == 0:
             return
-        with self._translated():
-            for ready in lane.accept(packet):
+        with output_errors(self.output):
+            for ready in stream.accept(packet):
                 self._container.mux(ready)
 
     def finish(self) -> OutputReport:
@@ -230,12 +217,12 @@ class Sink:
         frames = self._encoder.frames if self._encoder is not None else self._main.packets + bool(self._held)
         if not frames:
             raise OutputError("no frame came out of the input")
-        with self._translated():
-            rest = self._encoder.flush() if self._encoder is not None else [self._held]
+        with output_errors(self.output):
+            rest = self._encoder.encode(None) if self._encoder is not None else [self._held]
             self._mux_video(rest[:-1])
             self._mux_video(rest[-1:], last=True)
-            for lane in self._lanes.values():
-                for ready in lane.flush():
+            for stream in self._streams.values():
+                for ready in stream.flush():
                     self._container.mux(ready)
             container, self._container = self._container, None
             container.close()
@@ -260,8 +247,6 @@ class Sink:
         packet.duration = max(1, (self._end - first_pts) - (packet.dts - first_dts))
 
     def _verify(self, file: SafeFile) -> int:
-        import os
-
         container = CONTAINERS[self.plan.container]
         tolerance = float(2 * container.tick) if container.tick else 0.001
         try:
@@ -285,21 +270,8 @@ class Sink:
             file_size=size,
             streams=len(self._written),
             lost=list(self.plan.lost),
-            adjusted_timestamps=adjusted + sum(lane.adjusted for lane in self._lanes.values()),
-            verified=self._file is not None,
+            adjusted_timestamps=adjusted + sum(stream.adjusted for stream in self._streams.values()),
         )
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        """FFmpeg's and the system's errors as `OutputError`."""
-        import av
-
-        try:
-            yield
-        except (av.FFmpegError, OSError) as error:
-            raise output_error(error, self.output) from error
-        except ValueError as error:
-            raise OutputError(str(error), path=self.output) from error
 
     def _abort(self) -> str | None:
         """Close everything and remove the temporary file; where it is, if it is worth keeping."""

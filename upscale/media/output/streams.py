@@ -1,4 +1,4 @@
-"""Output streams, made from input streams: encoded, copied, converted or attached."""
+"""Output streams, made from input streams: copied or attached. `conversion` has those that are converted."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import av
+from av.format import Flags
+from av.stream import Disposition
+
 from upscale.errors import OutputError
-from upscale.media.output import amr, color, geometry
-from upscale.media.output.audio import AudioConverter
-from upscale.media.output.encoder_check import configure, quiet_encoders
+from upscale.media.input.open import open_input
 from upscale.media.output.metadata import stream_tags
-from upscale.media.output.subtitles import SubtitleConverter
 from upscale.media.output.verify import Written
 
 if TYPE_CHECKING:
-    import av
-
-    from upscale.media.input.probe import VideoInfo
     from upscale.media.output.plan import Plan, StreamPlan
-
-
-#: FFmpeg's AVFMT_TS_NONSTRICT: equal decoding times are allowed.
-_TS_NONSTRICT = 0x20000
 
 #: Far below 32 bit, so that readers with signed arithmetic stay safe.
 _MAX_TIMESCALE = 50_000_000
 
+#: Bytes of a frame of AMR speech with its first byte, by frame type (3GPP TS 26.101 and 26.201).
+_AMR = {
+    "amr_nb": (13, 14, 16, 18, 20, 21, 27, 32, 6, 7, 6, 6, 1, 1, 1, 1),
+    "amr_wb": (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 1, 1, 1, 1, 1, 1),
+}
+_AMR_FRAME = Fraction(1, 50)  # seconds
+
 
 class OutputStream:
-    """One output stream that is fed with packets of one input stream.
+    """One output stream that is fed with packets of one input stream; this one copies them.
 
     Attributes:
         written: counts for the comparison afterwards.
@@ -39,7 +40,7 @@ class OutputStream:
 
     def __init__(self, stream: Any, kind: str, *, exact: bool = False) -> None:
         self.stream = stream
-        self._strict = not stream.container.format.flags & _TS_NONSTRICT
+        self._strict = not stream.container.format.flags & Flags.ts_nonstrict.value
         self.written = Written(kind, exact=exact)
         self.adjusted = 0
         self._last: int | None = None
@@ -81,7 +82,7 @@ class OutputStream:
         self._last = dts
 
 
-class _VideoLane(OutputStream):
+class _VideoCopy(OutputStream):
     """A second video stream.
 
     Matroska stores no decoding times, and FFmpeg cannot work out those of the first packets of
@@ -114,24 +115,22 @@ class _VideoLane(OutputStream):
         for packet in reversed(waiting):
             packet.dts = dts
             dts -= step
-        return [ready for packet in waiting for ready in super(_VideoLane, self).accept(packet)]
+        return [ready for packet in waiting for ready in super(_VideoCopy, self).accept(packet)]
 
 
-class _AmrLane(OutputStream):
-    """AMR speech, one frame a packet."""
+class _AmrCopy(OutputStream):
+    """AMR speech, one frame a packet: phones put many into one, and the mov muxer refuses that."""
 
     def __init__(self, stream: Any, codec: str) -> None:
         super().__init__(stream, "audio")
         self._codec = codec
 
     def accept(self, packet: av.Packet) -> Iterator[av.Packet]:
-        import av
-
         start = packet.pts if packet.pts is not None else packet.dts
         if start is None:
             return
-        step = Fraction(1, amr.FRAMES_PER_SECOND) / Fraction(packet.time_base)
-        for n, data in enumerate(amr.split(bytes(packet), self._codec)):
+        step = _AMR_FRAME / Fraction(packet.time_base)
+        for n, data in enumerate(amr_frames(bytes(packet), self._codec)):
             single = av.Packet(data)
             single.time_base, single.is_keyframe = packet.time_base, True
             single.pts = single.dts = start + round(n * step)
@@ -139,79 +138,62 @@ class _AmrLane(OutputStream):
             yield from super().accept(single)
 
 
-class _SubtitleLane(OutputStream):
-    """Converts text subtitles."""
-
-    def __init__(self, stream: Any, converter: SubtitleConverter) -> None:
-        super().__init__(stream, "subtitle")
-        self._converter = converter
-
-    def accept(self, packet: av.Packet) -> Iterable[av.Packet]:
-        ready = self._converter.convert(packet)
-        return () if ready is None else (self._counted(ready),)
+def amr_frames(data: bytes, codec: str) -> Iterator[bytes]:
+    """The frames in a packet of AMR speech, each with its length in its first byte; a broken rest as one."""
+    start = 0
+    while start < len(data):
+        end = start + _AMR[codec][(data[start] >> 3) & 15]
+        yield data[start:end]
+        start = end
 
 
-class _AudioLane(OutputStream):
-    """Converts audio."""
-
-    def __init__(self, converter: AudioConverter) -> None:
-        super().__init__(converter.stream, "audio")
-        self._converter = converter
-
-    def accept(self, packet: av.Packet) -> Iterator[av.Packet]:
-        for ready in self._converter.convert(packet):
-            yield self._counted(ready)
-
-    def flush(self) -> Iterator[av.Packet]:
-        for ready in self._converter.flush():
-            yield self._counted(ready)
-
-
-def add_encoder(container: Any, plan: Plan, video: VideoInfo, source: Any) -> Any:
-    """The upscaled video's stream, with every tag of the source (if it is given)."""
-    quiet_encoders()
-    choice = plan.encoder
-    stream = container.add_stream(choice.codec, rate=choice.rate)
-    configure(stream.codec_context, choice, plan.size, stream.codec_context.flags)
-    color.tag_context(stream.codec_context, video, limited=choice.limited)
-    _describe(stream, plan, video, source)
-    return stream
-
-
-def add_encoded(container: Any, plan: Plan, video: VideoInfo, source: Any, encoded: Any) -> Any:
-    """The upscaled video's stream, for packets that the planned encoder has made elsewhere.
-
-    Args:
-        encoded: a stream with such packets, whose codec header is taken over.
-    """
-    choice = plan.encoder
+def add_copy(container: Any, plan: Plan, entry: StreamPlan, source: Any) -> OutputStream:
+    """A stream whose packets pass unchanged."""
     try:
-        stream = container.add_stream_from_template(encoded, opaque=True)
+        stream = container.add_stream_from_template(source, opaque=True)
     except ValueError as error:
-        raise OutputError(f"the encoded video cannot be copied: {error}") from error
-    context = stream.codec_context
-    context.framerate = choice.rate
-    if choice.codec_tag is not None:
-        context.codec_tag = choice.codec_tag
-    if choice.codec_id == "prores":
-        # Matroska keeps the four characters of the kind of ProRes in the place of a header.
-        context.extradata, context.codec_tag = None, encoded.codec_context.codec_tag
-    color.tag_context(context, video, limited=choice.limited)
-    _describe(stream, plan, video, source)
-    return stream
+        raise OutputError(f"{entry.kind} #{entry.index} ({entry.codec}) cannot be copied: {error}") from error
+    stream.metadata.update(stream_tags(source.metadata, plan.container, encoded=False))
+    stream.disposition = source.disposition
+    if entry.codec in _AMR:
+        return _AmrCopy(stream, entry.codec)
+    if entry.kind == "video":
+        is_cover = source.disposition & Disposition.attached_pic
+        return OutputStream(stream, "cover") if is_cover else _VideoCopy(stream)
+    exact = entry.kind == "audio" and plan.container in ("matroska", "webm", "mp4", "mov")
+    return OutputStream(stream, entry.kind, exact=exact)
 
 
-def _describe(stream: Any, plan: Plan, video: VideoInfo, source: Any) -> None:
-    """Everything about the upscaled video's stream that is not the encoder's."""
-    stream.time_base = plan.encoder.time_base
-    if plan.sar is not None:
-        stream.sample_aspect_ratio = plan.sar
-    if plan.display_matrix is not None:
-        old = (video.width, video.height)
-        stream.set_display_matrix(geometry.scaled(plan.display_matrix, old, plan.size))
-    if source is not None:
-        stream.metadata.update(stream_tags(source.metadata, plan.container, encoded=True))
-        stream.disposition = source.disposition
+def attach(container: Any, path: str, entry: StreamPlan, source: Any) -> Written:
+    """A font, another file or a cover picture that travels in the header."""
+    metadata = dict(source.metadata)
+    if entry.kind == "attachment":
+        container.add_stream_from_template(source).metadata.update(metadata)
+        return Written("attachment", packets=1)
+    extension, mime = _PICTURES.get(source.codec_context.name, ("jpg", "image/jpeg"))
+    name = metadata.get("filename") or f"cover.{extension}"
+    # Matroska readers show an attachment as a cover if its type is a picture's
+    container.add_attachment(name, metadata.get("mimetype") or mime, _cover(path, source.index))
+    return Written("cover", packets=1)
+
+
+def _cover(path: str, index: int) -> bytes:
+    """A cover picture, from a second opening: attachments are written before the input's first packet."""
+    with open_input(path) as again:
+        data = next((bytes(p) for p in again.demux(again.streams[index])), b"")
+    if not data:
+        raise OutputError("the cover picture cannot be read")
+    return data
+
+
+_PICTURES = {
+    "mjpeg": ("jpg", "image/jpeg"),
+    "png": ("png", "image/png"),
+    "webp": ("webp", "image/webp"),
+    "bmp": ("bmp", "image/bmp"),
+    "gif": ("gif", "image/gif"),
+    "tiff": ("tiff", "image/tiff"),
+}
 
 
 def movie_timescale(plan: Plan, inputs: Iterable[Any]) -> int:
@@ -228,75 +210,3 @@ def movie_timescale(plan: Plan, inputs: Iterable[Any]) -> int:
     while scale < 1000:
         scale *= 10
     return min(scale, _MAX_TIMESCALE)
-
-
-def add_copy(container: Any, plan: Plan, entry: StreamPlan, source: Any) -> OutputStream:
-    """A stream whose packets pass unchanged."""
-    from av.stream import Disposition
-
-    try:
-        stream = container.add_stream_from_template(source, opaque=True)
-    except ValueError as error:
-        raise OutputError(f"{entry.kind} #{entry.index} ({entry.codec}) cannot be copied: {error}") from error
-    stream.metadata.update(stream_tags(source.metadata, plan.container, encoded=False))
-    stream.disposition = source.disposition
-    is_cover = entry.kind == "video" and bool(source.disposition & Disposition.attached_pic)
-    exact = entry.kind == "audio" and plan.container in ("matroska", "webm", "mp4", "mov")
-    if entry.codec in amr.CODECS:
-        return _AmrLane(stream, entry.codec)
-    if entry.kind == "video" and not is_cover:
-        return _VideoLane(stream)
-    return OutputStream(stream, "cover" if is_cover else entry.kind, exact=exact)
-
-
-def make_converter(container: Any, plan: Plan, entry: StreamPlan, source: Any) -> OutputStream:
-    """A stream that is decoded and encoded in another codec."""
-    assert entry.to_codec is not None
-    lane: OutputStream
-    if entry.kind == "audio":
-        lane = _AudioLane(AudioConverter(source, entry.to_codec, container))
-    else:
-        stream = container.add_stream(entry.to_codec)
-        lane = _SubtitleLane(stream, SubtitleConverter(source, stream))
-    lane.stream.metadata.update(stream_tags(source.metadata, plan.container, encoded=True))
-    lane.stream.disposition = source.disposition
-    return lane
-
-
-def add_attachment(container: Any, path: str, source: Any) -> None:
-    """A font or other file that travels in the header."""
-    metadata = dict(source.metadata)
-    stream = container.add_stream_from_template(source)
-    stream.metadata.update(metadata)
-
-
-def add_cover(container: Any, path: str, source: Any) -> None:
-    """A cover picture as an attachment, read from a second opening of the input.
-
-    Attachments are written with the header, before the first packet of the input is read.
-    """
-    from upscale.media.input.open import open_input
-
-    metadata = dict(source.metadata)
-    data = b""
-    with open_input(path) as again:
-        stream = again.streams[source.index]
-        for packet in again.demux(stream):
-            data = bytes(packet)
-            break
-    if not data:
-        raise OutputError("the cover picture cannot be read")
-    extension, mime = _PICTURES.get(source.codec_context.name, ("jpg", "image/jpeg"))
-    name = metadata.get("filename") or f"cover.{extension}"
-    # Matroska readers show an attachment as a cover if its type is a picture's
-    container.add_attachment(name, metadata.get("mimetype") or mime, data)
-
-
-_PICTURES = {
-    "mjpeg": ("jpg", "image/jpeg"),
-    "png": ("png", "image/png"),
-    "webp": ("webp", "image/webp"),
-    "bmp": ("bmp", "image/bmp"),
-    "gif": ("gif", "image/gif"),
-    "tiff": ("tiff", "image/tiff"),
-}

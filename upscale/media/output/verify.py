@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import av
+from av.stream import Disposition
 
 from upscale.errors import OutputError
+from upscale.media.input.open import TAGS, ffmpeg_reasons, reason
 
 
 @dataclass(slots=True)
@@ -38,24 +42,12 @@ class Written:
             self.end = stop if self.end is None else max(self.end, stop)
 
 
-@dataclass(slots=True)
-class Found:
-    """What reading the output gave, one entry per stream that has packets or is an attachment."""
-
-    streams: list[Written] = field(default_factory=list)
-
-
-def read_back(path: str, container: str) -> Found:
-    """Demux the whole file, decoding nothing.
+def read_back(path: str, container: str) -> list[Written]:
+    """Demux the whole file, decoding nothing: one entry per stream that has packets or is an attachment.
 
     Raises:
         OutputError: it cannot be opened or read.
     """
-    import av
-    from av.stream import Disposition
-
-    from upscale.media.input.open import TAGS, ffmpeg_reasons, reason
-
     options = {"protocol_whitelist": "file"}
     try:
         with (
@@ -74,7 +66,7 @@ def read_back(path: str, container: str) -> Found:
                     counts[packet.stream.index].add(packet.pts, packet.duration, base)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise OutputError(f"the finished output cannot be read back: {reason(error)}") from error
-    return Found([c for c in counts.values() if c.packets or c.kind == "attachment"])
+    return [c for c in counts.values() if c.packets or c.kind == "attachment"]
 
 
 #: Demuxers of muxers that go by another name; None in the look-up lets FFmpeg probe.
@@ -103,7 +95,7 @@ def verify(path: str, container: str, written: list[Written], tolerance: float |
     Raises:
         OutputError: a stream or a frame is missing, or the length is wrong.
     """
-    found = read_back(path, container).streams
+    found = read_back(path, container)
     for kind in ("video", "audio", "subtitle", "attachment", "cover"):
         expected = [w for w in written if w.kind == kind and w.packets]
         present = [f for f in found if f.kind == kind]

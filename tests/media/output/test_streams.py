@@ -9,7 +9,7 @@ import av
 import pytest
 from rich_clip import packet_sizes, passage, picture
 
-from upscale.media.output.amr import split
+from upscale.media.output.streams import amr_frames
 
 
 def frame(kind: int, length: int) -> bytes:
@@ -18,12 +18,12 @@ def frame(kind: int, length: int) -> bytes:
 
 def test_split_narrow_band() -> None:
     frames = [frame(7, 32), frame(0, 13), frame(8, 6), frame(15, 1)]
-    assert list(split(b"".join(frames), "amr_nb")) == frames
+    assert list(amr_frames(b"".join(frames), "amr_nb")) == frames
 
 
 def test_split_wide_band_and_a_broken_rest() -> None:
     frames = [frame(8, 61), frame(0, 18), frame(2, 33)[:20]]
-    assert list(split(b"".join(frames), "amr_wb")) == frames
+    assert list(amr_frames(b"".join(frames), "amr_wb")) == frames
 
 
 @pytest.mark.parametrize("target", ["3gp", "mov"])

@@ -9,7 +9,7 @@ import av
 import pytest
 from rich_clip import CUES, passage, write_rich
 
-from upscale.media.output.subtitles import conversion_loss, is_text
+from upscale.media.output.plan import conversion_loss, is_text
 
 
 def test_text_and_pictures() -> None:
