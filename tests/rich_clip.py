@@ -128,7 +128,7 @@ def passage(
 ) -> tuple[Plan, OutputReport]:
     """Source → enlarged by swscale → Sink."""
     options = options or Options()
-    with Source(str(path), audio=options.audio, subtitles=options.subtitles) as source:
+    with Source(str(path), options) as source:
         plan = make_plan(source.info, str(output), options, size, source.frame_format)
         with Sink(source, str(output), plan, options) as sink:
             for item in source:

@@ -99,3 +99,7 @@ class Options:
     resume: bool = True
     cluster: str | None = None
     container: str | None = None
+
+
+#: What is meant where nobody asks for anything.
+DEFAULTS = Options()

@@ -92,7 +92,7 @@ def test_a_stream_that_breaks_off_is_finished_and_counts_as_damaged(
     server.pages["/a.ts"] = server.live(ts[: len(ts) // 2], 0.2, then=then, promised=len(ts))
     output = tmp_path / "o.mkv"
     result = upscale_file(server.url + "/a.ts", str(output), quick())
-    assert ("nothing came for 1 s" if then == "stall" else "broke off") in result.damage[-1]
+    assert ("no data for 1 s" if then == "stall" else "broke off") in result.damage[-1]
     assert FRAMES / 3 < result.frames < FRAMES * 2 / 3
     assert len(video_times(output)) == result.frames
 
@@ -102,14 +102,14 @@ def test_udp_that_falls_silent_is_an_ordinary_end(ts: bytes, tmp_path: Path) -> 
     with datagrams(ts, SECONDS / 2, port):
         result = upscale_file(f"udp://127.0.0.1:{port}", str(output), quick())
     assert result.damage == ()
-    assert any("the stream ended: nothing came for 1 s" in w for w in result.warnings)
+    assert any("the stream ended: no data for 1 s" in w for w in result.warnings)
     assert len(video_times(output)) == result.frames > FRAMES / 3
 
 
 @pytest.mark.parametrize("scheme", ["tcp", "http", "rtsp", "rtmp"])
 def test_silence_before_the_first_frame_fails_after_the_timeout(scheme: str, tmp_path: Path) -> None:
     begun = time.monotonic()
-    with listener() as place, pytest.raises(MediaError, match=r"nothing came for 0\.3 s") as caught:
+    with listener() as place, pytest.raises(MediaError, match=r"no data for 0\.3 s") as caught:
         upscale_file(f"{scheme}://{place}/live/x", str(tmp_path / "o.mkv"), quick(timeout=0.3))
     assert time.monotonic() - begun < 5
     assert caught.value.exit_code == 1
@@ -129,7 +129,7 @@ def test_what_cannot_be_reached_says_why(server: Server, tmp_path: Path) -> None
     cases = {
         server.url + "/none": "404",
         "tcp://127.0.0.1:1": "refused",
-        "srt://127.0.0.1:1": "srt|refused|nothing came",
+        "srt://127.0.0.1:1": "srt|refused|no data",
         "v4l2:/no/such/device": "No such file|no video4linux2",
     }
     for url, why in cases.items():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from upscale.errors import MediaError, UsageError
 from upscale.media.pixels.planes import bit_depth
+from upscale.options import Options
 
 if TYPE_CHECKING:
     import av
@@ -51,7 +52,7 @@ def video_info(path: str) -> tuple[VideoInfo, float | None]:
     """
     from upscale.media.input.source import Source
 
-    with Source(path, audio=False, subtitles=False) as source:
+    with Source(path) as source:
         return source.info_video, source.clip_duration
 
 
@@ -121,7 +122,7 @@ def read_frames(
     from upscale.media.input.source import Source
 
     stop = None if length is None else round(start + length, 6)
-    with Source(path, start=start, stop=stop, audio=False, subtitles=False) as source:
+    with Source(path, Options(start=start, stop=stop)) as source:
         source.select(set())
         origin = Fraction(source.container.start_time or 0, av.time_base)
         begin = origin + Fraction(repr(float(start)))

@@ -104,17 +104,7 @@ def open_source(input: str, options: Options) -> PartSource:
     from upscale.media.input.parts import PartSource
 
     def opened() -> PartSource:
-        return PartSource(
-            input,
-            start=options.start,
-            stop=options.stop,
-            keep_interlaced=options.keep_interlaced,
-            audio=options.audio,
-            subtitles=options.subtitles,
-            strict=options.strict,
-            timeout=options.timeout,
-            input_options=options.input_options,
-        )
+        return PartSource(input, options)
 
     # A silent stdin would block this thread in a read that no signal can interrupt.
     return interruptible(opened) if input == "-" else opened()

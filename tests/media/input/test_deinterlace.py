@@ -15,6 +15,7 @@ from upscale.media.input.deinterlace import Deinterlacer
 from upscale.media.input.probe import probe
 from upscale.media.input.source import Source
 from upscale.media.pixels.planes import plane_view
+from upscale.options import Options
 
 VFR = [0, 40, 80, 300, 340, 341, 700]
 DURATIONS = [40, 40, 220, 40, 1, 359, 123]
@@ -74,7 +75,7 @@ def test_the_comb_is_gone(interlaced: Path) -> None:
 def test_keep_interlaced_refuses_before_any_work(interlaced: Path) -> None:
     assert probe(str(interlaced)).video.interlaced
     with pytest.raises(UsageError, match="interlaced"):
-        Source(str(interlaced), keep_interlaced=True)
+        Source(str(interlaced), Options(keep_interlaced=True))
 
 
 def test_progressive_frames_pass_untouched() -> None:

@@ -104,7 +104,7 @@ def list_pieces(job: Prepared, length: int, done: Iterable[Segment] = ()) -> lis
     Raises:
         MediaError: the input cannot be read.
     """
-    from upscale.media.input.listing import frame_times
+    from upscale.media.input.parts import frame_times
 
     times, exact = frame_times(job.input, job.options)
     if not times:

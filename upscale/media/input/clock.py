@@ -30,7 +30,6 @@ class FrameClock:
 
     Attributes:
         adjusted: number of frames whose timestamp was a duplicate or ran backwards.
-        invented: number of frames that had none.
     """
 
     def __init__(self, time_base: Fraction, rate: Fraction | None) -> None:
@@ -40,7 +39,6 @@ class FrameClock:
             rate: frames per second, for what the stream does not say; None or 0 counts as 25.
         """
         self.adjusted = 0
-        self.invented = 0
         self._step = 1 / (rate or Fraction(25)) / time_base
         self._anchor = Fraction(0)  # time from which frames without a timestamp are counted
         self._since_anchor = 0
@@ -58,7 +56,6 @@ class FrameClock:
         """
         pts = self._believed(pts, dts)
         if pts is None:
-            self.invented += 1
             pts = round(self._anchor + self._since_anchor * self._step)
             self._since_anchor += 1
         else:

@@ -1,7 +1,7 @@
 """What is missing in an input, or was patched: counted while it is read, and looked for afterwards.
 
 FFmpeg bridges most damage silently. What tells of it are marks on frames and packets, the container's own
-counts and durations, gaps in time, and the structure of the file (`matroska`, `transport`).
+counts and durations, gaps in time, and the structure of the file (`matroska`, `mpegts`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ class SourceStats:
         expected_frames: what the container promised, where fewer came out; 0 where nothing is known to
             be missing, or only a part was read.
         estimated: `expected_frames` is no count of the container's, but follows from gaps in time.
-        video_end: end of the last frame in seconds on the output's clock.
         missing_seconds: how much earlier all packets ended than the container promised.
         lost_bytes: of the file, cut off or outside its structure (Matroska, transport streams).
         lost_packets: that lie in the file but did not come out of it, or for which time is left out.
@@ -57,7 +56,6 @@ class SourceStats:
     adjusted_timestamps: int = 0
     expected_frames: int = 0
     estimated: bool = False
-    video_end: float = 0.0
     missing_seconds: float = 0.0
     lost_bytes: int = 0
     lost_packets: int = 0
@@ -148,7 +146,7 @@ class DamageDetector:
             self._sound_gaps += max(0, round(gap / packet.duration))
             self._ends[packet.stream_index] = packet.dts + packet.duration
 
-    def conclude(self, reader: Reader, selected: Collection[int]) -> None:
+    def finish(self, reader: Reader, selected: Collection[int]) -> None:
         """What is gone without a word from FFmpeg; and how many frames, where no container counts them.
 
         Args:

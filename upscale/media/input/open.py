@@ -14,7 +14,6 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -23,7 +22,7 @@ import av.logging
 from upscale.errors import MediaError, OutputError, UsageError
 from upscale.media.input.address import STDIN, Address, parse
 from upscale.media.input.log import ffmpeg_log
-from upscale.options import TIMEOUT
+from upscale.options import DEFAULTS, Options
 from upscale.system.safe_file import write_error
 
 if TYPE_CHECKING:
@@ -141,19 +140,12 @@ def check_input(path: str) -> None:
         raise MediaError("the file is empty", path=path)
 
 
-def open_input(
-    path: str,
-    *,
-    timeout: float = TIMEOUT,
-    input_options: Mapping[str, str] | None = None,
-    stills: bool = False,
-) -> InputContainer:
+def open_input(path: str, options: Options = DEFAULTS, *, stills: bool = False) -> InputContainer:
     """Open a local file, standard input ("-"), a URL or a device, with every limit in place.
 
     Args:
         path: see `upscale.media.input.address`.
-        timeout: seconds without data after which a URL or a device fails.
-        input_options: for URLs and devices, see `upscale.media.input.address.INPUT_OPTIONS`.
+        options: `timeout` and `input_options` are for URLs and devices.
         stills: take still pictures, too.
 
     Raises:
@@ -164,25 +156,25 @@ def open_input(
     if not address.live:
         check_input(path)
     formats = address.device or ",".join(filter(None, (_FORMATS, address.formats)))
-    options = {
+    settings = {
         **dict(address.options),
-        **(input_options if address.live and input_options else {}),
+        **(options.input_options if address.live else {}),
         "protocol_whitelist": address.protocols,
         "format_whitelist": formats,
         "codec_whitelist": _CODECS,
         "max_pixels": str(MAX_PIXELS),
     }
-    limits = (timeout, timeout) if address.live else None
+    limits = (options.timeout, options.timeout) if address.live else None
     begun = time.monotonic()
     with ffmpeg_reasons():
         try:
             demuxer = address.device or _by_name(address)
-            container = av.open(address.url, format=demuxer, options=options, timeout=limits, **TAGS)
+            container = av.open(address.url, format=demuxer, options=settings, timeout=limits, **TAGS)
         except (av.FFmpegError, OSError, ValueError) as error:
             # An RTSP answer that does not come is "invalid data" to FFmpeg.
-            late = isinstance(error, av.InvalidDataError) and time.monotonic() - begun >= timeout
+            late = isinstance(error, av.InvalidDataError) and time.monotonic() - begun >= options.timeout
             if address.live and (late or isinstance(error, av.ExitError)):
-                raise MediaError(silence(timeout), path=path) from None
+                raise MediaError(silence(options.timeout), path=path) from None
             raise _open_error(error, address) from None
     if container.format.name in STILL_FORMATS and not stills:
         container.close()
@@ -203,7 +195,7 @@ def _by_name(address: Address) -> str | None:
 
 def silence(timeout: float) -> str:
     """What to say when a URL or a device gave nothing for `timeout` seconds."""
-    return f"nothing came for {timeout:g} s"
+    return f"no data for {timeout:g} s"
 
 
 def _open_error(error: BaseException, address: Address) -> MediaError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from upscale.media.input.address import STDIN, parse
 from upscale.media.input.clock import ARRIVAL_TICK, CLOCKLESS, DISCONTINUOUS, ClockJumps
 from upscale.media.input.convert import headers_name_siting
 from upscale.media.input.open import ffmpeg_reasons, media_error, open_input, reason, silence
-from upscale.options import TIMEOUT
+from upscale.options import DEFAULTS, Options
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -92,15 +92,12 @@ class Reader:
         container, video: PyAV's objects.
         first: the first decoded frames in display order (at least one); clear it when it was looked at.
         siting_named: whether H.264 or HEVC headers say where the chroma samples lie.
-        covers: attached pictures by stream index.
         decoding: set to False to get the video's packets in place of its frames, from where it is on.
         stats: counts, up to what was read so far.
         clockless: the input has no times; the frames have those at which they came.
     """
 
-    def __init__(
-        self, path: str, *, timeout: float = TIMEOUT, input_options: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, path: str, options: Options = DEFAULTS) -> None:
         """Open and decode the first frames; see `open_input` for the arguments.
 
         Raises:
@@ -108,15 +105,14 @@ class Reader:
         """
         self.path = path
         self.address = parse(path)
-        self._timeout = timeout
+        self._timeout = options.timeout
         self._ended = False
         self.stats = ReadStats()
         self.siting_named = False
         self.decoding = True
         self._error = ""
-        self.covers: dict[int, bytes] = {}
         self._ahead: deque[av.VideoFrame | av.Packet[Any]] = deque()
-        self.container = open_input(path, timeout=timeout, input_options=input_options)
+        self.container = open_input(path, options)
         try:
             self.video = choose_video(self.container)
             self.video.thread_type = "AUTO"
@@ -242,10 +238,7 @@ class Reader:
             if packet.size and not self.stats.packets and packet.stream.index == self.video.index:
                 self._look_at_headers(packet)
             if packet.stream.index != self.video.index:
-                if is_cover(packet.stream) and packet.size:
-                    self.covers.setdefault(packet.stream.index, bytes(packet))
-                elif packet.size:
-                    self.stats.others += 1
+                self.stats.others += bool(packet.size) and not is_cover(packet.stream)
                 if packet.size or packet.dts is not None:
                     self._note_end(packet)
                     yield packet

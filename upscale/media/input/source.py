@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import av
 
@@ -16,7 +16,8 @@ from upscale.media.input.deinterlace import MIN_HEIGHT, MIN_WIDTH, Deinterlacer
 from upscale.media.input.open import media_error
 from upscale.media.input.probe import MediaInfo, VideoInfo, chroma_siting, container_says_interlaced, describe
 from upscale.media.input.reader import Reader, is_cover
-from upscale.options import TIMEOUT
+from upscale.options import DEFAULTS, Options
+from upscale.system.closing import Closing
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -42,7 +43,7 @@ INTERLEAVE = Fraction(2)
 _INTERLACED_REFUSED = "interlaced: it must be deinterlaced first (without --keep-interlaced it is done)"
 
 
-class Source:
+class Source(Closing):
     """Reads an input once, in constant memory; a context manager.
 
     Iterating gives `av.VideoFrame` (display order, of constant size and `frame_format`, deinterlaced,
@@ -55,35 +56,20 @@ class Source:
         container, video: PyAV's objects.
         chapters: on the output's clock, cut to the part.
         frame_format: pixel format of the frames.
-        notes: what was changed, for people.
+        notes: what was changed, human-readable.
         clip_duration: seconds that will come out; None if unknown.
         estimated_frames: for progress; 0 if unknown.
         stats: counts so far.
     """
 
-    def __init__(
-        self,
-        path: str,
-        *,
-        start: float | None = None,
-        stop: float | None = None,
-        keep_interlaced: bool = False,
-        audio: bool = True,
-        subtitles: bool = True,
-        strict: bool = False,
-        timeout: float = TIMEOUT,
-        input_options: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, path: str, options: Options = DEFAULTS) -> None:
         """Open and decode the first frames.
 
         Args:
             path: file name, "-" for standard input, a URL or a device (`upscale.media.input.address`).
-            start, stop: part to keep, in seconds from the input's beginning. Video is cut at frames,
-                audio at packets; subtitles that are on screen at `start` are kept.
-            keep_interlaced: refuse interlaced input instead of deinterlacing it.
-            audio, subtitles: False leaves them out.
-            strict: a damaged input is an error, raised where the damage shows, not a count.
-            timeout, input_options: of URLs and devices, see `open_input`.
+            options: those that concern reading. Of a part (`start`, `stop`) video is cut at frames, audio
+                at packets; subtitles that are on screen at `start` are kept. With `strict`, damage is an
+                error, raised where it shows, not a count.
 
         Raises:
             UsageError: not a video file; interlaced with `keep_interlaced`; a part that does not exist.
@@ -92,22 +78,24 @@ class Source:
         self.notes: list[str] = []
         self.stats = SourceStats()
         self._abandoned = False
-        self._strict = strict
-        self._witness = DamageDetector(self.stats)
-        self._reader = Reader(path, timeout=timeout, input_options=input_options)
+        self._options = options
+        self._detector = DamageDetector(self.stats)
+        self._reader = Reader(path, options)
         try:
             self.info: MediaInfo = describe(self._reader)
-            self._setup(start, stop, keep_interlaced)
+            self._setup(options.start, options.stop)
         except (av.FFmpegError, UnicodeDecodeError) as error:
             self._reader.close()
             raise media_error(error, path) from None
         except BaseException:
             self._reader.close()
             raise
-        self._left_out = {kind for kind, keep in (("audio", audio), ("subtitle", subtitles)) if not keep}
+        self._left_out = {
+            kind for kind, keep in (("audio", options.audio), ("subtitle", options.subtitles)) if not keep
+        }
         self._selected = {s.index for s in self.streams_to_copy()}
 
-    def _setup(self, start: float | None, stop: float | None, keep_interlaced: bool) -> None:
+    def _setup(self, start: float | None, stop: float | None) -> None:
         origin = self.container.start_time
         duration = self.info.duration
         joined = self._reader.address.live and duration is None
@@ -129,7 +117,6 @@ class Source:
         self._converter = Converter(self._reader.first[0], tags, mark_left=mark_left)
         self.frame_format: str = self._converter.format
         self._clock = FrameClock(self._reader.time_base, video.rate)
-        self._keep_interlaced = keep_interlaced
         self._deinterlacer: Deinterlacer | None = None
         self._size_noted = False
         self._every_frame = container_says_interlaced(self._reader)
@@ -163,12 +150,6 @@ class Source:
         seconds = self.clip_duration or video.duration
         return round(seconds * float(video.rate)) if seconds and video.rate else 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """Close the input.
 
@@ -195,10 +176,6 @@ class Source:
     def select(self, indices: set[int]) -> None:
         """Deliver the packets of these streams only; call before iterating."""
         self._selected = {s.index for s in self.streams_to_copy()} & set(indices)
-
-    def attached_picture(self, index: int) -> bytes | None:
-        """The picture of a cover stream, as stored; None if the file has not given it (yet)."""
-        return self._reader.covers.get(index)
 
     def __iter__(self) -> Iterator[av.VideoFrame | av.Packet[Any]]:
         """See the class; can be iterated once.
@@ -244,7 +221,7 @@ class Source:
         self, frame: av.VideoFrame, pts: int, duration: int, following: av.VideoFrame | None = None
     ) -> Iterator[av.VideoFrame]:
         base = self._reader.time_base
-        self._witness.frame(frame, pts)
+        self._detector.frame(frame, pts)
         if self._timeline.end is not None:
             duration = max(1, min(duration, int(self._timeline.end / base) - pts))
         frame.pts, frame.time_base, frame.duration = self._timeline.shift(pts, base), base, duration
@@ -277,20 +254,19 @@ class Source:
 
     def _delivered(self, frame: av.VideoFrame) -> av.VideoFrame:
         self.stats.frames += 1
-        self.stats.video_end = float(((frame.pts or 0) + frame.duration) * self._reader.time_base)
         self._copy_counts()
         self._refuse_damage()
         return frame
 
     def _refuse_damage(self) -> None:
-        if self._strict and (found := self.stats.damage()):
+        if self._options.strict and (found := self.stats.damage()):
             raise MediaError(f"the input is damaged: {', '.join(found)}", path=self._reader.path)
 
     def _packet(self, packet: av.Packet[Any]) -> av.Packet[Any] | None:
         """The packet on the output's clock; None if it is not wanted, outside the kept part or hidden."""
         if packet.stream_index not in self._selected:
             return None
-        self._witness.packet(packet)
+        self._detector.packet(packet)
         timeline = self._timeline
         kind = packet.stream.type
         if is_cover(packet.stream) or not packet.time_base:
@@ -327,7 +303,7 @@ class Source:
         return bool(at * Fraction(item.time_base) > end + INTERLEAVE)
 
     def _interlaced_found(self, frame: av.VideoFrame) -> None:
-        if self._keep_interlaced:
+        if self._options.keep_interlaced:
             raise UsageError(_INTERLACED_REFUSED)
         if frame.width < MIN_WIDTH or frame.height < MIN_HEIGHT:
             return
@@ -361,7 +337,7 @@ class Source:
         self._copy_counts()
         read = self._reader.stats
         if read.clock_jumps:
-            self.notes.append(f"the clock starts anew {read.clock_jumps} times: the parts were joined")
+            self.notes.append(f"timestamps restart {read.clock_jumps} times: parts were joined")
         if read.broken and self._reader.address.waits:
             self.stats.broken = read.broken
         elif read.broken:
@@ -382,7 +358,7 @@ class Source:
             missing = begin + self.info.duration - read.last_end
             if missing > max(0.5, 0.02 * self.info.duration):
                 self.stats.missing_seconds = missing
-        self._witness.conclude(self._reader, self._selected)
+        self._detector.finish(self._reader, self._selected)
 
 
 def _clip_duration(duration: float | None, start: float | None, stop: float | None) -> float | None:
