@@ -22,7 +22,8 @@ from upscale.cli.main import main
 from upscale.errors import BackendError
 from upscale.frame.reuse import SIDES, ReceptiveField, Reuse, history_length
 from upscale.frame.upscaler import FrameUpscaler
-from upscale.media.input.convert import filter_graph, measured_chroma_location
+from upscale.media.input.convert import filter_graph
+from upscale.media.input.siting import measured_chroma_location
 from upscale.media.pixels.planes import Plane, plane_view
 from upscale.model.weights import find_model
 

@@ -12,7 +12,8 @@ from clips import flat_frame, noise_frame
 
 from upscale.errors import BackendError
 from upscale.frame.upscaler import FrameUpscaler
-from upscale.media.input.convert import filter_graph, measured_chroma_location
+from upscale.media.input.convert import filter_graph
+from upscale.media.input.siting import measured_chroma_location
 from upscale.media.pixels.planes import Plane, plane_view
 
 

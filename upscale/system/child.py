@@ -1,4 +1,4 @@
-"""Child processes that run this very package: what may crash, or must not stay in memory, is done in one."""
+"""Child processes that run this package: for what may crash, or must not stay in memory."""
 
 from __future__ import annotations
 

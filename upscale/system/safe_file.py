@@ -238,7 +238,7 @@ def recover(target: str, start: str) -> list[str]:
 
 
 def _stale(folder: str, start: str, ending: str) -> Iterator[str]:
-    """Temporary files of dead processes; each is locked while the caller looks at it."""
+    """Temporary files of dead processes; each is locked while the caller has it."""
     try:
         names = os.listdir(folder or os.curdir)
     except OSError:

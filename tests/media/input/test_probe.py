@@ -12,15 +12,10 @@ import pytest
 from clips import flat_frame, write_cover_first, write_program, write_video
 
 from upscale.errors import MediaError
-from upscale.media.input.convert import (
-    ChromaSiting,
-    ColorTags,
-    Converter,
-    chroma_siting,
-    measured_chroma_location,
-)
+from upscale.media.input.convert import ColorTags, Converter
 from upscale.media.input.probe import MediaInfo, VideoInfo, probe
 from upscale.media.input.reader import Reader
+from upscale.media.input.siting import ChromaSiting, chroma_siting, measured_chroma_location
 
 
 def video_of(info: MediaInfo) -> VideoInfo:

@@ -1,7 +1,7 @@
 """What the text of an input means: a file, standard input, a URL or a capture device.
 
 A URL or a device is one only where the user typed it as the input of a job. What a file, a directory or
-a playlist says is never looked at here, and each kind opens with its own list of protocols: a URL never
+a playlist contains is never taken for one, and each kind opens with its own list of protocols: a URL never
 reaches a file, a file never reaches the network.
 """
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: Demuxers whose clock starts anywhere: all timestamps are moved so that the first one is zero.
 ARBITRARY_ORIGIN = frozenset({"mpegts", "mpeg", "mpegvideo", "flv", "live_flv", "asf", "rm", "wtv"})
 
-#: Demuxers whose clock may start anew in the middle.
+#: Demuxers whose timestamps may restart in the middle.
 DISCONTINUOUS = frozenset({"mpegts", "mpeg"})
 
 #: Demuxers that give no times: of a live stream only the moment at which a frame comes tells its time.
@@ -78,7 +78,7 @@ class FrameClock:
 
 
 class ClockJumps:
-    """Joins the parts of a stream whose clock starts anew (concatenated or edited broadcasts).
+    """Joins the parts of a stream whose timestamps restart (concatenated or edited broadcasts).
 
     As FFmpeg's own program does: a packet of audio or video whose dts lies 0.1 s before, or 10 s
     behind, the one that is expected moves the clock of all streams from there on.

@@ -8,20 +8,18 @@ what comes out is of HD size, where every player expects that matrix.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING
+
+from av.filter import Graph
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, Interpolation, VideoReformatter
 
 if TYPE_CHECKING:
     import av
-    from av.filter import Graph
     from av.video.format import VideoFormat
 
-#: FFmpeg's enum values that are used here.
-RANGE_LIMITED, RANGE_FULL = 1, 2
-UNSPECIFIED = 2
-MATRIX_RGB, MATRIX_BT709 = 0, 1
-
-LEFT, CENTRE = 1, 2
+#: `Colorspace` has neither: FFmpeg's AVCOL_SPC_UNSPECIFIED, the same number for primaries, and AVCOL_SPC_RGB.
+UNSPECIFIED = int(ColorPrimaries.UNSPECIFIED)
+_MATRIX_RGB = 0
 
 _DEPTHS = (8, 9, 10, 12, 14, 16)
 
@@ -84,21 +82,21 @@ def color_tags(frame: av.VideoFrame, context: av.VideoCodecContext) -> ColorTags
     color_range = known(frame.color_range, context.color_range, 0)
     matrix = known(frame.colorspace, context.colorspace, UNSPECIFIED)
     if frame.format.name.startswith("yuvj"):
-        color_range = RANGE_FULL
+        color_range = ColorRange.JPEG
     if is_rgb(frame.format):
-        color_range, matrix = RANGE_LIMITED, MATRIX_BT709
-    elif matrix == MATRIX_RGB:  # a YUV frame cannot have it
+        color_range, matrix = ColorRange.MPEG, Colorspace.ITU709
+    elif matrix == _MATRIX_RGB:  # a YUV frame cannot have it
         matrix = UNSPECIFIED
     return ColorTags(
-        color_range=color_range,
+        color_range=int(color_range),
         primaries=known(frame.color_primaries, context.color_primaries, UNSPECIFIED),
         trc=known(frame.color_trc, context.color_trc, UNSPECIFIED),
-        matrix=matrix,
+        matrix=int(matrix),
     )
 
 
 class Converter:
-    """Makes every frame of the size, format and colour tags that the first frame decided."""
+    """Brings every frame to the size, format and colour tags that the first frame decided."""
 
     def __init__(self, first: av.VideoFrame, tags: ColorTags, *, mark_left: bool = False) -> None:
         """
@@ -107,8 +105,6 @@ class Converter:
             tags: put on every frame.
             mark_left: mark every frame's chroma as sited left.
         """
-        from av.video.reformatter import VideoReformatter
-
         self.width, self.height = first.width, first.height
         self.format = processing_format(first.format)
         self.tags = tags
@@ -139,11 +135,9 @@ class Converter:
         return out
 
     def _reformat(self, frame: av.VideoFrame) -> av.VideoFrame:
-        from av.video.reformatter import Colorspace, Interpolation
-
         # Between two YUV formats the same matrix and range on both sides: samples keep their values.
         rgb = is_rgb(frame.format)
-        limited = rgb or self.tags.color_range != RANGE_FULL
+        limited = rgb or self.tags.color_range != ColorRange.JPEG
         pts, time_base, duration = frame.pts, frame.time_base, frame.duration
         out = self._reformatter.reformat(
             frame,
@@ -153,101 +147,16 @@ class Converter:
             interpolation=Interpolation.LANCZOS | Interpolation.ACCURATE_RND,
             src_colorspace=None if rgb else Colorspace.ITU709,
             dst_colorspace=Colorspace.ITU709,
-            src_color_range=RANGE_FULL if rgb or not limited else RANGE_LIMITED,
-            dst_color_range=RANGE_LIMITED if limited else RANGE_FULL,
+            src_color_range=ColorRange.JPEG if rgb or not limited else ColorRange.MPEG,
+            dst_color_range=ColorRange.MPEG if limited else ColorRange.JPEG,
             threads=1,
         )
         out.pts, out.time_base, out.duration = pts, time_base, duration
         return out
 
 
-@dataclass(frozen=True, slots=True)
-class ChromaSiting:
-    """Where the chroma samples of a subsampled stream lie.
-
-    Attributes:
-        location: FFmpeg's `AVChromaLocation`: 1 left, 2 centre, 3 top left, …; 0 without subsampling.
-        marked: False where the decoded frames carry another one (none), and must be marked.
-    """
-
-    location: int
-    marked: bool = True
-
-
-def chroma_siting(frame: av.VideoFrame, codec: str, named: bool) -> ChromaSiting:
-    """The siting of a decoded frame's chroma.
-
-    Args:
-        frame: as decoded.
-        codec: FFmpeg's name.
-        named: whether the H.264 or HEVC headers name the siting at all.
-    """
-    if not chroma_shift(frame.format)[0]:
-        return ChromaSiting(0)
-    location = measured_chroma_location(frame)
-    if location == CENTRE and codec in ("h264", "hevc") and not named:
-        # The standards say left where the headers are silent; FFmpeg's decoder says nothing then,
-        # which swscale takes for centre.
-        return ChromaSiting(LEFT, marked=False)
-    return ChromaSiting(location)
-
-
-def headers_name_siting(stream: av.VideoStream, packet: bytes) -> bool:
-    """Whether an H.264 or HEVC stream's parameter sets say where its chroma lies."""
-    import av
-    from av.bitstream import BitStreamFilterContext
-
-    from upscale.media.input.log import ffmpeg_log
-
-    try:
-        # The filter reports through the log.
-        with ffmpeg_log(av.logging.INFO), av.logging.Capture() as lines:
-            headers = BitStreamFilterContext("trace_headers", stream)
-            headers.filter(av.Packet(packet))
-    except (av.FFmpegError, ValueError):
-        return False
-    return any("chroma_loc_info_present_flag" in line[2] and line[2].strip().endswith("1") for line in lines)
-
-
-def measured_chroma_location(frame: av.VideoFrame) -> int:
-    """`AVChromaLocation` that swscale assumes for a frame of a subsampled format; 2 also if unmarked.
-
-    PyAV before 19 does not expose it, but swscale acts on it: a copy of the frame's properties with
-    a ramp in each chroma plane is enlarged, and where the ramps land tells the location.
-    """
-    import numpy as np
-
-    from upscale.media.pixels.planes import plane_view
-
-    size, step, offset, zoom, at = 32, 8, 40, 8, 64
-    probe = frame.reformat(size, size, format="yuv420p", interpolation="POINT", threads=1)
-    if probe is frame:  # it is of that size and format already
-        probe = frame.reformat(size + 2, size, format="yuv420p", interpolation="POINT", threads=1)
-    if frame.interlaced_frame:  # swscale would enlarge each field by itself
-        graph = filter_graph(probe, "setfield", "mode=prog")
-        graph.vpush(probe)
-        probe = graph.vpull()
-    ramp = np.arange(64, dtype=np.uint8) * step + offset
-    plane_view(probe, 0)[...] = 128
-    for index in (1, 2):
-        plane = plane_view(probe, index)
-        along = ramp[: plane.shape[1]] if index == 1 else ramp[: plane.shape[0], None]
-        plane[...] = along
-    big = probe.reformat(probe.width * zoom, size * zoom, interpolation="BILINEAR", threads=1)
-    # Zoomed with centred siting, sample `at` shows (at + 0.5) / zoom - 0.5. Siting at an edge moves it
-    # by (zoom - 1) / 4 output samples, towards higher values for left and top.
-    centred = offset + step * ((at + Fraction(1, 2)) / zoom - Fraction(1, 2))
-    full = Fraction((zoom - 1) * step, 4 * zoom)
-    horizontal = round(float((int(plane_view(big, 1)[at, at]) - centred) / full))
-    vertical = round(float((int(plane_view(big, 2)[at, at]) - centred) / full))
-    table = {(1, 0): 1, (0, 0): 2, (1, 1): 3, (0, 1): 4, (1, -1): 5, (0, -1): 6}
-    return table.get((horizontal, vertical), 0)
-
-
 def filter_graph(frame: av.VideoFrame, name: str, arguments: str) -> Graph:
     """A filter graph of one filter, for frames of this one's size, format and colour tags."""
-    from av.filter import Graph
-
     graph = Graph()
     graph.threads = 1
     source = graph.add(

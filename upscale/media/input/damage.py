@@ -63,7 +63,7 @@ class SourceStats:
     broken: str = ""
 
     def damage(self) -> list[str]:
-        """What was wrong with the input, in words; empty if nothing was."""
+        """What was wrong with the input, human-readable; empty if nothing was."""
         found = []
         if self.frames < self.expected_frames:
             found.append(f"{self.frames} of {'~' * self.estimated}{self.expected_frames} frames")

@@ -1,7 +1,7 @@
-"""FFmpeg's log: on for moments in which it says something that we need, off at all other times.
+"""FFmpeg's log: on while it says something that we need, off at all other times.
 
-While it is on, every thread of FFmpeg that has something to say waits for Python's lock; PyAV holds that
-lock while it frees a decoder and waits for the decoder's threads. Left on, it brings a process to a halt.
+While it is on, every thread of FFmpeg that logs waits for the GIL, which PyAV holds while it frees a decoder
+and waits for the decoder's threads. Left on, it deadlocks the process (PyAV #751).
 """
 
 from __future__ import annotations

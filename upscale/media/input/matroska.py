@@ -2,7 +2,7 @@
 
 FFmpeg skips what it does not understand, and says nothing: frames are gone, and the file only seems
 shorter. Here the elements are walked from header to header, so that a cut, a hole or an overwritten block
-shows as bytes outside every element. Contents are not looked at.
+shows as bytes outside every element. Contents are not read.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from upscale.media.input import convert, sidedata
+from upscale.media.input import convert, sidedata, siting
 from upscale.media.input.hdr import HdrMetadata
 from upscale.system import memory
 
@@ -239,10 +239,10 @@ def _describe_video(reader: Reader) -> VideoInfo:
     )
 
 
-def chroma_siting(reader: Reader) -> convert.ChromaSiting:
+def chroma_siting(reader: Reader) -> siting.ChromaSiting:
     """Where the chroma samples of the decoded frames lie."""
     codec = reader.video.codec_context.codec.canonical_name
-    return convert.chroma_siting(reader.first[0], codec, reader.siting_named)
+    return siting.chroma_siting(reader.first[0], codec, reader.siting_named)
 
 
 def is_interlaced(reader: Reader) -> bool:

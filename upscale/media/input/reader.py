@@ -16,8 +16,8 @@ from upscale.errors import MediaError, NoVideo
 from upscale.media.input import open as container
 from upscale.media.input.address import STDIN, parse
 from upscale.media.input.clock import ARRIVAL_TICK, CLOCKLESS, DISCONTINUOUS, ClockJumps
-from upscale.media.input.convert import headers_name_siting
 from upscale.media.input.open import ffmpeg_reasons, media_error, open_input, reason, silence
+from upscale.media.input.siting import headers_name_siting
 from upscale.options import DEFAULTS, Options
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ class ReadStats:
         others: packets of other streams read, cover art left out.
         discarded: video packets that an edit list hides.
         decode_errors: packets (or reads) that FFmpeg refused.
-        clock_jumps: how often the clock of all streams started anew.
+        clock_jumps: how often the timestamps of all streams restarted.
         last_end: latest end of a packet of any stream, in seconds on the input's clock.
-        broken: why a URL or a device gave nothing more, in words; "" at an ordinary end.
+        broken: why a URL or a device sent no more data, human-readable; "" at an ordinary end.
     """
 
     packets: int = 0
@@ -90,7 +90,7 @@ class Reader:
 
     Attributes:
         container, video: PyAV's objects.
-        first: the first decoded frames in display order (at least one); clear it when it was looked at.
+        first: the first decoded frames in display order (at least one); clear it once it is of no more use.
         siting_named: whether H.264 or HEVC headers say where the chroma samples lie.
         decoding: set to False to get the video's packets in place of its frames, from where it is on.
         stats: counts, up to what was read so far.
@@ -140,8 +140,8 @@ class Reader:
     def _rest(self) -> None:
         """Wait for the decoder's threads.
 
-        PyAV frees a decoder, which waits for them too, with Python's lock held: a thread that is about to
-        log would never get it.
+        PyAV frees a decoder, which waits for them too, with the GIL held: a thread that is about to log
+        would never get it.
         """
         video = getattr(self, "video", None)
         if video is not None and video.codec_context is not None:
@@ -166,7 +166,7 @@ class Reader:
         yield from self._items
 
     def seek(self, seconds: Fraction) -> None:
-        """Go on from the last key frame at or before a time on the input's clock.
+        """Continue from the last key frame at or before a time on the input's clock.
 
         Raises:
             MediaError: the input cannot be sought.
@@ -181,7 +181,7 @@ class Reader:
 
     def _open_decoder(self) -> None:
         # FFmpeg's log, which has the reasons, is on only now: with it on, threads that decode would wait
-        # for Python's lock at every message, and PyAV trips over one that is under way when it goes off.
+        # for the GIL at every message, and PyAV trips over one that is under way when it goes off.
         context = self.video.codec_context
         too_large = context.width * context.height > container.MAX_PIXELS
         with ffmpeg_reasons():

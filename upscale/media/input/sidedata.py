@@ -1,4 +1,4 @@
-"""Frames' side data (captions, rotation, HDR metadata), looked at without keeping pictures in memory."""
+"""Side data of frames (captions, rotation, HDR metadata), read without keeping pictures in memory."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _local = threading.local()
 def carrier(frame: av.VideoFrame) -> av.VideoFrame:
     """A tiny frame with the same side data; costs some microseconds.
 
-    PyAV's frame and its `side_data` hold each other: whoever looks at it keeps the picture, and with it the
-    decoder's buffers, until Python looks for circles.
+    PyAV's frame and its `side_data` refer to each other: reading it keeps the picture, and with it the
+    decoder's buffers, until the garbage collector runs.
     """
     import av
     from av.video.reformatter import VideoReformatter

@@ -1,4 +1,8 @@
-"""Frames as RGB pictures and back to luma, by the matrix and range that the frame names."""
+"""Frames as RGB pictures and back to luma, by the matrix and range that the frame names.
+
+Not swscale's own conversion to RGB: it differs from the exact one by up to two code values, which measures of
+quality would see, and takes gray frames for full range whatever they say. It only resizes chroma here.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from upscale.media.pixels.planes import Plane, bit_depth, plane_view
 
@@ -16,8 +21,12 @@ RGB = npt.NDArray[np.uint8]
 
 #: Weights of red and blue in luma, by FFmpeg's number of the matrix; every other number is BT.601.
 _BT601 = (0.299, 0.114)
-_MATRICES = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593), 10: (0.2627, 0.0593)}
-_FULL_RANGE = 2
+_BT2020_CL = 10  # PyAV has no name for it
+_MATRICES = {
+    int(Colorspace.ITU709): (0.2126, 0.0722),
+    int(Colorspace.BT2020): (0.2627, 0.0593),
+    _BT2020_CL: (0.2627, 0.0593),
+}
 
 
 def to_rgb(frame: av.VideoFrame, *, tagged: bool = True) -> RGB:
@@ -27,7 +36,7 @@ def to_rgb(frame: av.VideoFrame, *, tagged: bool = True) -> RGB:
         frame: planar YUV or gray, 8 … 16 bit.
         tagged: honour the frame's matrix and range; False takes BT.601, limited range.
     """
-    full = tagged and int(frame.color_range) == _FULL_RANGE
+    full = tagged and int(frame.color_range) == ColorRange.JPEG
     red, blue = _weights(frame, tagged)
     depth = bit_depth(frame.format)
     unit = 1 << (depth - 8)  # of 8-bit code values
@@ -53,7 +62,7 @@ def to_luma(
     """(H, W, 3) RGB in 0…1 → (H, W) uint8 luma by `frame`'s matrix and range (None: BT.601, limited)."""
     red, blue = _BT601 if frame is None else _weights(frame, tagged)
     y = rgb @ np.array([red, 1 - red - blue, blue], np.float32)
-    if frame is None or not tagged or int(frame.color_range) != _FULL_RANGE:
+    if frame is None or not tagged or int(frame.color_range) != ColorRange.JPEG:
         y = y * np.float32(219) + np.float32(16)
     else:
         y = y * np.float32(255)
@@ -66,8 +75,6 @@ def _weights(frame: av.VideoFrame, tagged: bool) -> tuple[float, float]:
 
 def _full_chroma(frame: av.VideoFrame) -> tuple[Plane, Plane]:
     """Both chroma planes at luma's size, code values unchanged."""
-    from av.video.reformatter import Colorspace, VideoReformatter
-
     depth = bit_depth(frame.format)
     wanted = "yuv444p" if depth == 8 else f"yuv444p{depth}le"
     if frame.format.name != wanted:
