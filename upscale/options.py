@@ -45,7 +45,7 @@ class Options:
             interpolating their weights; None is `model` as it is.
         backend: name in `upscale.backends.NAMES`, or "auto".
         precision: one of `upscale.backends.variants.PRECISIONS`, or "auto": the fastest that stays as near to
-            fp32 as `upscale.backends.probe` requires.
+            fp32 as `upscale.backends.trial` requires.
         device: "cpu", "cuda", "mps", … for backends with a choice of devices; None is the backend's default.
         threads: threads of the network's runtime; None is all cores.
         reuse: compute only what changed from frame to frame; the result is the same, bit for bit.

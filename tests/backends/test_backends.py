@@ -14,7 +14,7 @@ import torch
 from networks import FULL, HALF, TINY, random_weights, real_luma, write_model
 
 from upscale import backends
-from upscale.backends.probe import RULES, Rule
+from upscale.backends.trial import RULES, Rule
 from upscale.errors import BackendError, ModelError, UsageError
 from upscale.model.config import GeneratorConfig
 from upscale.model.generator import Generator

@@ -16,8 +16,8 @@ from onnx import numpy_helper
 from pairs import INT8_PSNR, KINDS, gan_weights, psnr, reference, run, write_pair
 
 from upscale import backends
-from upscale.backends.onnx_blend import blend_onnx
-from upscale.errors import ModelError, UpscaleError, UsageError
+from upscale.backends.onnx_file import blend_onnx
+from upscale.errors import BackendError, ModelError, UpscaleError, UsageError
 from upscale.export.quantize import quantize
 from upscale.export.tflite_int8 import export_tflite_int8
 from upscale.model.blend import interpolate
@@ -205,6 +205,13 @@ def test_partner_with_weights_outside_itself_is_refused(tiny: Path) -> None:
         backends.load("onnx", find_model(f"{tiny}.onnx", 0.5))
 
 
+def test_tflite_runtime_alone_cannot_blend(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The schema that reads the files comes with ai-edge-litert; old devices run one model or the other."""
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.schema_py_generated", None)
+    with pytest.raises(BackendError, match="needs ai-edge-litert"):
+        backends.load("tflite", find_model(f"{tiny}.tflite", 0.5))
+
+
 def changed(path: Path, change: Callable[[onnx.ModelProto], None]) -> bytes:
     model = onnx.load(path)
     change(model)
@@ -255,7 +262,7 @@ def test_other_graphs_are_refused(tiny: Path) -> None:
     ("name", "absent"),
     [
         ("onnx", ["onnx", "torch", "safetensors", "flatbuffers", "ai_edge_litert"]),
-        ("tflite", ["onnx", "torch", "safetensors", "onnxruntime", "ai_edge_litert.schema_py_generated"]),
+        ("tflite", ["onnx", "torch", "safetensors", "onnxruntime"]),
     ],
 )
 def test_needs_only_the_runtime_itself(name: str, absent: list[str], tiny: Path) -> None:

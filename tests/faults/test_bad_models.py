@@ -18,7 +18,7 @@ from networks import TINY, random_weights
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
-from upscale.backends.tflite_file import FLOAT32, read_graph
+from upscale.backends.tflite_blend import FLOAT32, read_graph
 from upscale.export.onnx import build_onnx
 from upscale.export.tflite import build_tflite
 from upscale.model.generator import Generator

@@ -18,7 +18,7 @@ from clips import damage, flat_frame, noise_frame, write_video
 from faults import ask, ask_in_subprocess
 from rich_clip import tone
 
-from upscale.backends.luma import to_codes
+from upscale.backends.base import to_codes
 from upscale.media.output.encoders import COMMON
 
 pytestmark = pytest.mark.timeout(60)

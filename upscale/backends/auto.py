@@ -58,7 +58,7 @@ def choose(
 
     The first call on a machine runs a few frames in each (about a second, and the time to start the
     runtimes in a process of their own); later calls read the answer from the cache. A variant that
-    differs from fp32 by more than `upscale.backends.probe.RULES` allows is never taken.
+    differs from fp32 by more than `upscale.backends.trial.RULES` allows is never taken.
 
     Args:
         height, width: the frames' size in pixels.

@@ -1,4 +1,8 @@
-"""The contract between the pipeline and a runtime."""
+"""The contract between the pipeline and a runtime, and the arithmetic that all runtimes share.
+
+Code values ↔ what a network takes and gives, with padding: the same for every backend, so that they differ
+in nothing but their networks' roundings.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from upscale.errors import BackendError
+
 Luma = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Floats = npt.NDArray[np.float32]
+Codes = npt.NDArray[np.uint8]
 
 
 class Backend(Protocol):
@@ -15,7 +23,7 @@ class Backend(Protocol):
 
     Safe to call from several threads at once. Attributes:
         name: "onnx", "torch" or "tflite".
-        description: for people, e.g. "onnxruntime 1.31.1 cpu int8, 2 frames at a time, 1 thread each".
+        description: human-readable, e.g. "onnxruntime 1.31.1 cpu int8, 2 frames at a time, 1 thread each".
         precision: what it computes in, one of `upscale.backends.variants.PRECISIONS`.
         scale: the network's factor (2).
     """
@@ -50,3 +58,109 @@ class Backend(Protocol):
     def __enter__(self) -> Backend: ...
 
     def __exit__(self, *exc: object) -> None: ...
+
+
+def padded_size(luma: Luma, multiple: int) -> tuple[int, int]:
+    """Height and width, rounded up to what the network needs.
+
+    Args:
+        luma: (H, W) uint8 or uint16, H, W ≥ 1, any strides.
+
+    Raises:
+        ValueError: another shape or dtype.
+    """
+    if luma.ndim != 2 or 0 in luma.shape or luma.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"a luma plane must be (H, W) uint8 or uint16, not {luma.shape} {luma.dtype}")
+    height, width = luma.shape
+    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
+
+
+def to_network(luma: Luma, max_value: int, multiple: int) -> Floats:
+    """Code values → contiguous float32 in 0…1, both sides padded to `multiple` by edge replication.
+
+    Raises:
+        ValueError: as `padded_size`.
+    """
+    padded = np.empty(padded_size(luma, multiple), np.float32)
+    fill_floats(luma, max_value, padded)
+    return padded
+
+
+def fill_floats(luma: Luma, max_value: int, padded: Floats) -> None:
+    """Write what `to_network` returns into an array of `padded_size`."""
+    np.multiply(luma, np.float32(1 / max_value), out=padded[: luma.shape[0], : luma.shape[1]])
+    _pad(luma, padded)
+
+
+def fill_codes(luma: Luma, max_value: int, padded: Codes, flip: int = 0) -> None:
+    """Code values of 8 bits for an integer network, into an array of `padded_size`.
+
+    Args:
+        flip: bits to turn over: 0x80 makes the bytes of int8 that begin at -128.
+
+    Raises:
+        BackendError: the samples have more than 8 bits.
+    """
+    if max_value != 255:
+        raise BackendError("an int8 network holds 8 bits per sample")
+    inner = padded[: luma.shape[0], : luma.shape[1]]
+    np.bitwise_xor(luma, luma.dtype.type(flip), out=inner, casting="unsafe")
+    _pad(luma, padded)
+
+
+def to_codes(output: Floats, luma: Luma, max_value: int, scale: int, out: Luma | None = None) -> Luma:
+    """The network's output → code values of `luma`'s dtype: scaled, rounded, clipped, padding cropped.
+
+    Args:
+        output: at least (scale·H, scale·W) float32; overwritten.
+        luma: the (H, W) plane that went in.
+        out: where to write them, see `result_array`.
+
+    Returns:
+        (scale·H, scale·W): `out`, or a new C-contiguous array.
+    """
+    codes = result_array(luma, scale, out)
+    values = output[: codes.shape[0], : codes.shape[1]]
+    np.multiply(values, np.float32(max_value), out=values)
+    np.rint(values, out=values)
+    np.clip(values, np.float32(0), np.float32(max_value), out=values)
+    # A NaN survives clip and becomes some integer: no warning here, and never above max_value.
+    with np.errstate(invalid="ignore"):
+        np.copyto(codes, values, casting="unsafe")
+    if max_value < np.iinfo(luma.dtype).max:
+        np.minimum(codes, luma.dtype.type(max_value), out=codes)
+    return codes
+
+
+def crop_codes(output: Codes, luma: Luma, scale: int, out: Luma | None = None, flip: int = 0) -> Luma:
+    """An integer network's output → code values of `luma`'s dtype, padding cropped.
+
+    Args:
+        output: at least (scale·H, scale·W); its memory may belong to the runtime.
+        out, flip: as in `to_codes` and `fill_codes`.
+    """
+    codes = result_array(luma, scale, out)
+    np.bitwise_xor(output[: codes.shape[0], : codes.shape[1]], np.uint8(flip), out=codes)
+    return codes
+
+
+def result_array(luma: Luma, scale: int, out: Luma | None) -> Luma:
+    """`out` once it is known to fit, or a new C-contiguous array, (scale·H, scale·W) of `luma`'s dtype.
+
+    Raises:
+        ValueError: `out` has another shape or dtype, or cannot be written to.
+    """
+    shape = (scale * luma.shape[0], scale * luma.shape[1])
+    if out is None:
+        made: Luma = np.empty(shape, luma.dtype)
+        return made
+    if out.shape != shape or out.dtype != luma.dtype or not out.flags.writeable:
+        raise ValueError(f"out must be a writeable {shape} {luma.dtype} array, not {out.shape} {out.dtype}")
+    return out
+
+
+def _pad(luma: Luma, padded: npt.NDArray) -> None:
+    """Replicate the last column and row of what was written."""
+    height, width = luma.shape
+    padded[:height, width:] = padded[:height, width - 1 : width]
+    padded[height:] = padded[height - 1]

@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from upscale.backends.base import Luma
-from upscale.backends.luma import Codes, Floats, crop_codes, fill_codes, fill_floats, padded_size, to_codes
-from upscale.backends.onnx_blend import blend_onnx
+from upscale.backends.base import (
+    Codes,
+    Floats,
+    Luma,
+    crop_codes,
+    fill_codes,
+    fill_floats,
+    padded_size,
+    to_codes,
+)
 from upscale.backends.onnx_devices import provider
-from upscale.backends.onnx_file import read_onnx
+from upscale.backends.onnx_file import blend_onnx, read_onnx
 from upscale.errors import BackendError, ModelError, first_line
 from upscale.model.blend import blended
 from upscale.model.weights import SUFFIXES

@@ -1,11 +1,18 @@
-"""Reads an ONNX file and checks it before any runtime parses it, without the onnx package."""
+"""ONNX files in their bytes, without the onnx package: checked before any runtime parses them, and blended.
+
+Field numbers are those of onnx.proto.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from upscale.errors import ModelError
+from upscale.model.blend import Floats, Mismatch, interpolate
 
 MAX_BYTES = 64 * 2**20
 
@@ -29,6 +36,12 @@ _REFUSED = {
 _NODE_DOMAIN = ("node", 7)
 #: ONNX's own, and the one that onnxruntime itself brings (quantised layers).
 _DOMAINS: tuple[object, ...] = (b"", b"ai.onnx", b"com.microsoft")
+
+# What blending reads.
+_MODEL_GRAPH, _MODEL_OPSETS, _MODEL_FUNCTIONS = 7, 8, 25
+_GRAPH_NAME, _GRAPH_INITIALIZER, _GRAPH_DOC = 2, 5, 10
+_TENSOR_TYPE, _TENSOR_FLOATS, _TENSOR_NAME, _TENSOR_RAW, _TENSOR_DOC = 2, 4, 8, 9, 12
+_FLOAT = 1
 
 
 def read_onnx(path: Path) -> bytes:
@@ -58,18 +71,18 @@ def read_onnx(path: Path) -> bytes:
 
 
 def _refusal(data: memoryview, message: str = "model", depth: int = 0) -> str | None:
-    """What a file is not accepted with, in words; None if nothing speaks against it."""
+    """What the file contains that is not accepted; None if nothing."""
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deeply")
     children = _MESSAGES[message]
-    for field, value in fields(data):
-        if message == "tensor" and field in (_TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION) and value != 0:
+    for number, value in fields(data):
+        if message == "tensor" and number in (_TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION) and value != 0:
             return "weights outside itself"
-        if (message, field) in _REFUSED:
-            return _REFUSED[message, field]
-        if (message, field) == _NODE_DOMAIN and isinstance(value, memoryview) and value not in _DOMAINS:
+        if (message, number) in _REFUSED:
+            return _REFUSED[message, number]
+        if (message, number) == _NODE_DOMAIN and isinstance(value, memoryview) and value not in _DOMAINS:
             return "operators that are not ONNX's own"
-        child = children.get(field)
+        child = children.get(number)
         if child and isinstance(value, memoryview) and (found := _refusal(value, child, depth + 1)):
             return found
     return None
@@ -114,3 +127,79 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
             return value, at
         shift += 7
     raise ValueError("not protobuf")
+
+
+@dataclass(slots=True)
+class _Tensor:
+    """One initialiser: the fields that must be equal in both files, and a view of its values' bytes."""
+
+    name: str = ""
+    fields: list[tuple[int, int | bytes]] = field(default_factory=list)
+    data: memoryview = field(default_factory=lambda: memoryview(b""))
+    is_float: bool = False
+
+    def floats(self) -> Floats:
+        """Writable where the file's bytes are."""
+        return np.frombuffer(self.data, "<f4")
+
+
+def blend_onnx(fidelity: bytes, gan: bytes, strength: float) -> bytes:
+    """`upscale.model.blend.Merge` of two ONNX files whose weights are float32 initialisers.
+
+    Raises:
+        Mismatch: another graph, or initialisers of other names, shapes or types.
+        ValueError, IndexError: not ONNX.
+    """
+    result = bytearray(gan)
+    ours, rest = _read(memoryview(result))
+    theirs, other_rest = _read(memoryview(fidelity))
+    if [t.name for t in ours] != [t.name for t in theirs]:
+        raise Mismatch("they have other weights")
+    for tensor, other in zip(ours, theirs, strict=True):
+        if tensor.fields != other.fields or len(tensor.data) != len(other.data):
+            raise Mismatch(f"{tensor.name} has another shape or type there")
+        if tensor.is_float:
+            if not tensor.data:
+                raise Mismatch(f"{tensor.name} is stored in a way that cannot be blended")
+            values = tensor.floats()
+            values[...] = interpolate(other.floats(), values, strength)
+        elif tensor.data != other.data:
+            raise Mismatch(f"{tensor.name} differs and cannot be blended")
+    if rest != other_rest:
+        raise Mismatch("their graphs differ")
+    return bytes(result)
+
+
+def _read(model: memoryview) -> tuple[list[_Tensor], list[tuple[int, int, int | bytes]]]:
+    """The graph's initialisers, and everything else that decides what the network computes."""
+    tensors, rest = [], []
+    for number, value in fields(model):
+        if number in (_MODEL_OPSETS, _MODEL_FUNCTIONS):
+            rest.append((number, 0, _plain(value)))
+        if number != _MODEL_GRAPH or not isinstance(value, memoryview):
+            continue
+        for inner, part in fields(value):
+            if inner == _GRAPH_INITIALIZER and isinstance(part, memoryview):
+                tensors.append(_read_tensor(part))
+            elif inner not in (_GRAPH_NAME, _GRAPH_DOC):
+                rest.append((number, inner, _plain(part)))
+    if not rest:
+        raise ValueError("no graph")
+    return tensors, rest
+
+
+def _read_tensor(message: memoryview) -> _Tensor:
+    tensor = _Tensor()
+    for number, value in fields(message):
+        if number in (_TENSOR_RAW, _TENSOR_FLOATS) and isinstance(value, memoryview) and not tensor.data:
+            tensor.data = value
+        elif number == _TENSOR_NAME:
+            tensor.name = bytes(value).decode(errors="replace") if isinstance(value, memoryview) else ""
+        elif number != _TENSOR_DOC:
+            tensor.fields.append((number, _plain(value)))
+    tensor.is_float = (_TENSOR_TYPE, _FLOAT) in tensor.fields
+    return tensor
+
+
+def _plain(value: int | memoryview) -> int | bytes:
+    return bytes(value) if isinstance(value, memoryview) else value

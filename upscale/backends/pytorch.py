@@ -6,8 +6,7 @@ import platform
 import threading
 from typing import TYPE_CHECKING, Any
 
-from upscale.backends.base import Luma
-from upscale.backends.luma import Floats, to_codes, to_network
+from upscale.backends.base import Floats, Luma, to_codes, to_network
 from upscale.errors import BackendError, ModelError, UpscaleError, first_line
 from upscale.model.blend import blend_safetensors, blended
 from upscale.system.closing import Closing
@@ -48,7 +47,7 @@ class TorchBackend(Closing):
 
         Raises:
             BackendError: PyTorch or safetensors is not installed, there is no such device, it has no
-                such precision, or that changes the picture by more than `upscale.backends.probe` allows.
+                such precision, or that changes the picture by more than `upscale.backends.trial` allows.
             ModelError: the model has no safetensors file, or a damaged one.
         """
         try:
@@ -113,7 +112,7 @@ class TorchBackend(Closing):
 
     def _lower(self, network: Generator) -> None:
         """Let the convolutions compute in the lower precision, once that is known to be near enough."""
-        from upscale.backends.probe import RULES, probe
+        from upscale.backends.trial import RULES, probe
 
         picture, dtype = probe(), self._dtype
         self._dtype = self._torch.float32

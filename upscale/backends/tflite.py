@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from upscale.backends.base import Luma
-from upscale.backends.luma import crop_codes, fill_codes, fill_floats, padded_size, to_codes
+from upscale.backends.base import Luma, crop_codes, fill_codes, fill_floats, padded_size, to_codes
 from upscale.backends.tflite_blend import blend_tflite
 from upscale.errors import BackendError, ModelError, UpscaleError, first_line
 from upscale.model.blend import blended

@@ -1,21 +1,65 @@
 """Blends two TFLite files in their bytes, float or int8: see `upscale.model.blend`.
 
-Float weights are interpolated in place. int8 files have scales of their own, so their weights are first made
-real, interpolated and rounded again with the scale of the blend's own largest weight in each output channel,
-as the quantiser does. What lies between the layers is computed with the calibrated range of both files
-together: networks whose weights are near each other have ranges near each other, so this costs next to
-nothing and clips nothing that either file would keep.
+Float weights are interpolated in place. int8 files have scales of their own, so their weights are first
+turned into real values, interpolated and rounded again with the scale of the blend's own largest weight in
+each output channel, as the quantiser does. What lies between the layers is computed with the calibrated range
+of both files together: networks whose weights are near each other have ranges near each other, so this costs
+next to nothing and clips nothing that either file would keep.
+
+The files are read with the schema that ai-edge-litert brings; tflite_runtime has none.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from upscale.backends.tflite_file import FLOAT32, INT8, INT32, Graph, Tensor, read_graph
+from upscale.errors import BackendError
 from upscale.model.blend import Mismatch, interpolate
 
+FLOAT32, INT32, INT8 = 0, 2, 9
 _LEAST, _MOST = -128, 127
+
+
+@dataclass(slots=True)
+class Tensor:
+    """One tensor, its arrays being views into the file's bytes.
+
+    Attributes:
+        data: raw bytes of a constant; empty for what is computed.
+        scales, zeros: quantisation, real = scale·(code - zero), one for the whole tensor or one per
+            channel along `axis`; empty if it is not quantised.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    type: int
+    data: npt.NDArray[np.uint8]
+    scales: npt.NDArray[np.float32]
+    zeros: npt.NDArray[np.int64]
+    axis: int
+
+    def values(self, kind: str) -> npt.NDArray:
+        """The constant as an array of `kind` ("<f4", "i1", "<i4") and of the tensor's shape; a view."""
+        return self.data.view(kind).reshape(self.shape)
+
+
+@dataclass(slots=True)
+class Graph:
+    """The first subgraph.
+
+    Attributes:
+        operators: (code, version, inputs, outputs) of each, in the order in which they run; -1 stands for
+            an input that is left out.
+    """
+
+    tensors: list[Tensor]
+    operators: list[tuple[int, int, tuple[int, ...], tuple[int, ...]]]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
 
 
 def blend_tflite(fidelity: bytes, gan: bytes, strength: float) -> bytes:
@@ -44,6 +88,56 @@ def blend_tflite(fidelity: bytes, gan: bytes, strength: float) -> bytes:
         value, weights = (ours.tensors[n] for n in biases[number])
         _bias(ours.tensors[number], interpolate(fidelity_bias, gan_bias, strength), value, weights)
     return bytes(result)
+
+
+def read_graph(data: bytearray) -> Graph:
+    """The network in the bytes of a .tflite file.
+
+    Raises:
+        BackendError: ai-edge-litert is not installed.
+        ValueError, IndexError, TypeError, AttributeError, struct.error: not a TFLite file with one subgraph.
+    """
+    try:
+        from ai_edge_litert.schema_py_generated import Model
+    except ImportError as e:
+        raise BackendError("blending TFLite files needs ai-edge-litert: pip install '.[tflite]'") from e
+    model = Model.GetRootAs(data)
+    if data[4:8] != b"TFL3" or model.SubgraphsLength() != 1:
+        raise ValueError("not a TFLite file with one network")
+    graph = model.Subgraphs(0)
+    buffers = [_array(model.Buffers(n).DataAsNumpy(), np.uint8) for n in range(model.BuffersLength())]
+    codes = [model.OperatorCodes(n) for n in range(model.OperatorCodesLength())]
+    # Readers take the larger of both codes: old files have only the deprecated one.
+    kinds = [(max(c.DeprecatedBuiltinCode(), c.BuiltinCode()), c.Version()) for c in codes]
+    steps = [graph.Operators(n) for n in range(graph.OperatorsLength())]
+    return Graph(
+        [_tensor(graph.Tensors(n), buffers) for n in range(graph.TensorsLength())],
+        [(*kinds[o.OpcodeIndex()], _numbers(o.InputsAsNumpy()), _numbers(o.OutputsAsNumpy())) for o in steps],
+        _numbers(graph.InputsAsNumpy()),
+        _numbers(graph.OutputsAsNumpy()),
+    )
+
+
+def _tensor(tensor: Any, buffers: list[npt.NDArray[np.uint8]]) -> Tensor:
+    quantization = tensor.Quantization()
+    return Tensor(
+        name=(tensor.Name() or b"").decode(errors="replace"),
+        shape=_numbers(tensor.ShapeAsNumpy()),
+        type=tensor.Type(),
+        data=buffers[tensor.Buffer()],
+        scales=_array(quantization.ScaleAsNumpy() if quantization else 0, np.float32),
+        zeros=_array(quantization.ZeroPointAsNumpy() if quantization else 0, np.int64),
+        axis=quantization.QuantizedDimension() if quantization else 0,
+    )
+
+
+def _array(found: Any, kind: type) -> npt.NDArray:
+    """What the schema's classes return for a vector: a view of the file's bytes, or 0 where there is none."""
+    return np.empty(0, kind) if isinstance(found, int) else np.asarray(found)
+
+
+def _numbers(found: Any) -> tuple[int, ...]:
+    return tuple(_array(found, np.int32).tolist())
 
 
 def _compare(ours: Graph, theirs: Graph) -> None:

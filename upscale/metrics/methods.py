@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from upscale.backends.luma import to_codes, to_network
+from upscale.backends.base import to_codes, to_network
 from upscale.backends.onnx_file import read_onnx
 from upscale.errors import BackendError, ModelError, UsageError
 from upscale.media.pixels.planes import plane_view

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from upscale.backends.probe import RULES, Rule, probe
+from upscale.backends.trial import RULES, Rule, probe
 from upscale.backends.variants import PRECISIONS
 
 
