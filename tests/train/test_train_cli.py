@@ -105,7 +105,7 @@ def test_ctrl_c_saves_and_resume_ends_as_if_nothing_had_happened(
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.splitlines()[-1].endswith(
-        "stopped at step 10 of look; the same command with --resume goes on"
+        "stopped at step 10 of look; the same command with --resume continues"
     )
     recipe.unlink()
     assert run([*command, "--resume"]) == 0
@@ -142,8 +142,8 @@ def test_kill_9_and_resume_are_bit_for_bit(
             time.sleep(0.002)
         child.kill()
     assert child.returncode == -signal.SIGKILL
-    facts = loop.check_resume(last.parent, read_recipe(recipe))
-    assert (facts["stage"], facts["step"]) < (2, 20)
+    metadata = loop.check_resume(last.parent, read_recipe(recipe))
+    assert (metadata["stage"], metadata["step"]) < (2, 20)
     loop.train_stages(crops, last.parent, read_recipe(recipe), resume=True)
     assert _same_weights(last, uninterrupted / "last.safetensors")
     assert _same_weights(last.with_name("2-look.safetensors"), uninterrupted / "2-look.safetensors")
@@ -276,7 +276,7 @@ def test_a_wrong_resume_is_refused_and_changes_nothing(
     command = _train(crops, tmp_path / "my", "--recipe", recipe, "-q")
     before = {p.name: p.read_bytes() for p in (tmp_path / "my.run").iterdir()}
     assert run(command) == 2
-    assert "--resume goes on with it" in capsys.readouterr().err
+    assert "--resume continues it" in capsys.readouterr().err
     assert run([*command, "--resume", "--channels", "16"]) == 1
     assert "cannot resume: the checkpoint was made with another channels" in capsys.readouterr().err
     assert {p.name: p.read_bytes() for p in (tmp_path / "my.run").iterdir()} == before

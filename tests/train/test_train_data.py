@@ -17,7 +17,7 @@ from upscale.media.pixels.planes import plane_view
 from upscale.metrics.psnr_ssim import psnr
 from upscale.train import dataset, material
 from upscale.train.batches import Sampler, make_batch, prefetch
-from upscale.train.codecs import OTHERS, Coding, degrade, draw, draw_other, draw_x264, through
+from upscale.train.codecs import OTHERS, Coding, degrade, draw, draw_other, draw_x264, encode_decode
 from upscale.train.config import DEGRADATIONS, HELD_OUT, SIX, Stage, TrainConfig
 from upscale.train.degrade import KERNELS, LENSES, halve, halve_frame
 
@@ -92,7 +92,8 @@ def _error(frames: list[av.VideoFrame], decoded: list[av.VideoFrame]) -> float:
 
 def test_x264_degrades_more_at_higher_crf() -> None:
     frames = _moving()
-    light, heavy = (_error(frames, through(frames, Coding("libx264", {"crf": c}))) for c in ("18", "36"))
+    coded = (encode_decode(frames, Coding("libx264", {"crf": crf})) for crf in ("18", "36"))
+    light, heavy = (_error(frames, decoded) for decoded in coded)
     assert light > heavy + 6
 
 
@@ -102,7 +103,7 @@ def test_other_codecs_give_back_every_frame_damaged(name: str) -> None:
         pytest.skip(f"this FFmpeg has no {name}")
     key, low, _, more = OTHERS[name]
     frames = _moving()
-    decoded = through(frames, Coding(name, {key: str(low), **more}))
+    decoded = encode_decode(frames, Coding(name, {key: str(low), **more}))
     assert 15 < _error(frames, decoded) < 42
     assert all((f.width, f.height, f.format.name) == (128, 128, "yuv420p") for f in decoded)
 
@@ -150,8 +151,8 @@ def test_codings_vary_and_repeat() -> None:
 
 def test_p_and_b_frames_are_harvested() -> None:
     """A frame that keeps the type it was decoded with would force a key frame each time."""
-    frames = through(_moving(), Coding("libx264", {"crf": "20"}, interval=1))  # decoded as I frames
-    again = through(frames, Coding("libx264", {"crf": "20", "preset": "medium"}))
+    frames = encode_decode(_moving(), Coding("libx264", {"crf": "20"}, interval=1))  # decoded as I frames
+    again = encode_decode(frames, Coding("libx264", {"crf": "20", "preset": "medium"}))
     kinds = {int(f.pict_type) for f in again}
     assert {int(av.video.frame.PictureType.P), int(av.video.frame.PictureType.B)} <= kinds
 

@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from upscale.cli.text import say, table
-from upscale.errors import Interrupted, UsageError
-from upscale.train.config import TrainConfig, TrainJob
-from upscale.train.job import RECIPE
-from upscale.train.losses import LOSSES
-from upscale.train.recipe import override, read_recipe
+from upscale.errors import Interrupted, TrainError, UsageError
+
+try:
+    from upscale.train.config import TrainConfig, TrainJob
+    from upscale.train.job import RECIPE
+    from upscale.train.losses import LOSSES
+    from upscale.train.recipe import override, read_recipe
+except ImportError as e:
+    raise TrainError(f"training needs {e.name}: pip install 'upscale[train]'") from e
 
 if TYPE_CHECKING:
     from upscale.train.export import Exported
@@ -172,20 +176,20 @@ def _run(job: TrainJob, quiet: bool) -> int:
 def _result(exported: list[Exported]) -> dict[str, Any]:
     """What scripts read: the exported model, and its partner where there is one."""
     result = _model(exported[0])
-    result["settings"] = exported[0].facts["config"]
+    result["settings"] = exported[0].metadata["config"]
     if len(exported) > 1:
         result["fidelity"] = _model(exported[1])
     return result
 
 
 def _model(exported: Exported) -> dict[str, Any]:
-    facts, files = exported.facts, exported.files
+    metadata, files = exported.metadata, exported.files
     return {
         "files": {kind: str(path) for kind in files.sha256 if (path := files.path(kind))},
-        "stage": facts["config"]["stages"][facts["stage"] - 1]["name"],
-        "step": facts["step"],
-        "hours": facts["seconds"] / 3600,
-        "psnr": facts["scores"]["psnr"],
-        "scores": facts["scores"],
+        "stage": metadata["config"]["stages"][metadata["stage"] - 1]["name"],
+        "step": metadata["step"],
+        "hours": metadata["seconds"] / 3600,
+        "psnr": metadata["scores"]["psnr"],
+        "scores": metadata["scores"],
         "parity": asdict(exported.parity),
     }

@@ -154,10 +154,10 @@ def make_batch(crops: Records, step: int, how: Sampler, pools: Pools | None = No
 
 def _levels(rng: np.random.Generator, share: float) -> tuple[float, float]:
     """(gain, offset): full range, or a small change of contrast and brightness, or none."""
-    lot = rng.random()
-    if lot < share / 3:
+    u = rng.random()
+    if u < share / 3:
         return 255 / 219, -16 / 219
-    if lot < share:
+    if u < share:
         return float(rng.uniform(0.85, 1.1)), float(rng.uniform(-0.03, 0.03))
     return 1.0, 0.0
 

@@ -27,20 +27,21 @@ def write_card(path: Path, exported: Exported, job: TrainJob, crops: Path) -> No
     Raises:
         OutputError: the file cannot be written.
     """
-    facts = exported.facts
+    metadata = exported.metadata
+    seconds, seed = metadata["seconds"], metadata["config"]["seed"]
     parts = [
         f"# {exported.files.name}",
         "Doubles the luma of a video; colour is scaled beside it. Written by `upscale train`.",
         _shape(exported),
         "## Held-out scores",
-        _scores(facts.get("history", [])),
+        _scores(metadata.get("history", [])),
         "Whole frames of clips that were not trained on, halved and compressed with libx264; PSNR and SSIM "
         "of luma, LPIPS (AlexNet) of the picture in colour, flicker relative to the original's.",
         "## Training",
-        f"{facts['seconds'] / 3600:.2f} hours of steps, seed {facts['config']['seed']}, {_material(crops)}.",
+        f"{seconds / 3600:.2f} hours of steps, seed {seed}, {_material(crops)}.",
         f"```\n{_command(job)}\n```",
         f"with this recipe in `{job.output.name}.toml`:",
-        f"```toml\n{to_toml(from_mapping(facts['config']))}```",
+        f"```toml\n{to_toml(from_mapping(metadata['config']))}```",
         "## Check of the exported files",
         _parity(exported),
     ]

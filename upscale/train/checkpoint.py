@@ -23,13 +23,13 @@ def save(
     path: Path,
     modules: Mapping[str, nn.Module],
     optimizers: Mapping[str, Optimizer],
-    facts: dict[str, Any],
+    metadata: dict[str, Any],
 ) -> None:
-    """Write everything that is needed to go on, bit for bit.
+    """Write everything that is needed to continue, bit for bit.
 
     Args:
         modules, optimizers: by name.
-        facts: JSON-serialisable: step, settings, best score ….
+        metadata: JSON-serialisable: step, settings, best score ….
 
     Raises:
         TrainError: the file cannot be written.
@@ -41,7 +41,7 @@ def save(
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"{prefix}/{index}/{k}": v.detach().contiguous().cpu() for k, v in state.items()}
     try:
-        write_whole(path, to_bytes(tensors, metadata={"facts": json.dumps(facts)}))
+        write_whole(path, to_bytes(tensors, metadata={"facts": json.dumps(metadata)}))
     except (OutputError, SafetensorError) as e:
         raise TrainError(f"the checkpoint cannot be written: {e}", path=str(path)) from e
 
@@ -49,12 +49,13 @@ def save(
 def load(
     path: Path, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer] | None = None
 ) -> dict[str, Any]:
-    """Put saved modules and optimisers back and return the facts.
+    """Put saved modules and optimisers back and return the metadata.
 
     Raises:
         TrainError: the file is damaged or belongs to another network.
     """
-    facts, tensors = _read(path)
+    with _opened(path) as (metadata, file):
+        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a mapping)
     try:
         for name, module in modules.items():
             module.load_state_dict(_below(f"{name}/", tensors))
@@ -67,31 +68,26 @@ def load(
             optimizer.load_state_dict({"state": state, "param_groups": groups})
     except (RuntimeError, ValueError) as e:
         raise TrainError("the checkpoint belongs to another network", path=str(path)) from e
-    return facts
+    return metadata
 
 
 def _below(prefix: str, tensors: Tensors) -> Tensors:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def read_facts(path: Path) -> dict[str, Any]:
-    """The facts of a checkpoint; its tensors are not read.
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata of a checkpoint; its tensors are not read.
 
     Raises:
         TrainError: the file is damaged.
     """
-    with _opened(path) as (facts, _):
-        return facts
-
-
-def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
-    with _opened(path) as (facts, file):
-        return facts, {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a mapping)
+    with _opened(path) as (metadata, _):
+        return metadata
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[dict[str, Any], Any]]:
-    """The facts, and the open file."""
+    """The metadata, and the open file."""
     try:
         with safe_open(path, "pt") as file:
             yield dict(json.loads(file.metadata()["facts"])), file

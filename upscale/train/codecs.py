@@ -61,7 +61,7 @@ class Coding:
 
 
 def draw_x264(rng: np.random.Generator, low: float, high: float) -> Coding:
-    """libx264 at a CRF between `low` and `high`, with a preset and key frame interval by lot."""
+    """libx264 at a CRF between `low` and `high`, with a preset and key frame interval drawn at random."""
     preset, interval = _drawn(rng, PRESETS), _drawn(rng, INTERVALS)
     return Coding("libx264", {"crf": f"{rng.uniform(low, high):.1f}", "preset": preset}, interval)
 
@@ -114,14 +114,14 @@ def degrade(
         sized: the frames in this share of their final size.
     """
     if name != "twice":
-        return through(sized(1.0), draw(name, rng))
-    first = through(sized(rng.uniform(*FIRST_SIZE)), draw(str(rng.choice(FIRST)), rng))
+        return encode_decode(sized(1.0), draw(name, rng))
+    first = encode_decode(sized(rng.uniform(*FIRST_SIZE)), draw(str(rng.choice(FIRST)), rng))
     width, height = sized(1.0)[0].width, sized(1.0)[0].height
     again = [f.reformat(width, height, interpolation="BICUBIC") for f in first]
-    return through(again, draw(str(rng.choice(SECOND)), rng))
+    return encode_decode(again, draw(str(rng.choice(SECOND)), rng))
 
 
-def through(frames: list[av.VideoFrame], coding: Coding) -> list[av.VideoFrame]:
+def encode_decode(frames: list[av.VideoFrame], coding: Coding) -> list[av.VideoFrame]:
     """Encode a sequence and decode it again.
 
     Args:

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from msgspec import Meta
 
 from upscale.train.losses import LOSSES
 
-PIXEL_KINDS = ("charbonnier", "l1", "mse", "psnr")
-ADVERSARIAL_KINDS = ("relativistic", "hinge")
+# What a setting may be is in its type: `upscale.train.recipe` has msgspec check it.
+Count = Annotated[int, Meta(ge=1)]
+Rate = Annotated[float, Meta(gt=0, le=1e300)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Weight = Annotated[float, Meta(ge=0, le=1e300)]
+PixelKind = Literal["charbonnier", "l1", "mse", "psnr"]
+AdversarialKind = Literal["relativistic", "hinge"]
+HeldOutKind = Literal["clean", "crf23", "crf28", "crf33", "crf36", "divx"]
+
+PIXEL_KINDS: tuple[str, ...] = get_args(PixelKind)
+ADVERSARIAL_KINDS: tuple[str, ...] = get_args(AdversarialKind)
+#: How held-out clips may be degraded for validation, and how they are by default.
+HELD_OUT: tuple[str, ...] = get_args(HeldOutKind)
+VALIDATED: tuple[HeldOutKind, ...] = ("crf23", "crf28")
 #: What the small picture of a pair went through, by the names that a recipe's `mix` uses.
 DEGRADATIONS = {
     "bicubic": "downscaled as the literature does, nothing else",
@@ -30,10 +45,6 @@ DEGRADATIONS = {
 }
 #: A mix of six numbers, as older recipes have it, is of these.
 SIX = ("bicubic", "kernel", "x264_18_24", "x264_24_30", "x264_30_36", "other")
-#: What held-out clips are validated on, by the names that `TrainConfig.held_out` uses.
-HELD_OUT = ("clean", "crf23", "crf28", "crf33", "crf36", "divx")
-VALIDATED = ("crf23", "crf28")
-ORIGINALS = ("degraded", "crisp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +65,7 @@ class Stage:
         discriminator_rate: Adam's for the discriminator, along the same curve.
         mix: share of each of `DEGRADATIONS`, summing to 1; what is missing has none. In a recipe
             ``{ bicubic = 0.2, divx = 0.8 }``, or six numbers, for those of `SIX`.
-        levels: share of crops whose luma gets another gain, offset or range, with its truth.
+        levels: share of crops whose luma gets another gain, offset or range, with the reference's.
         native: share of crops that are drawn from clips as they are, which are few but what real
             originals look like; the rest comes from stills and from clips that were halved. None draws
             from all alike.
@@ -62,21 +73,21 @@ class Stage:
     """
 
     name: str
-    iterations: int
-    batch: int = 16
-    patch: int = 64
-    learning_rate: float = 1e-3
-    warm_up: int = 500
-    losses: dict[str, float] = field(default_factory=lambda: {"pixel": 1.0})
-    pixel: str = "charbonnier"
-    adversarial: str = "relativistic"
-    discriminator_rate: float = 2e-4
-    mix: dict[str, float] = field(
+    iterations: Count
+    batch: Count = 16
+    patch: Annotated[int, Meta(ge=16, le=96, multiple_of=4)] = 64
+    learning_rate: Rate = 1e-3
+    warm_up: Annotated[int, Meta(ge=0)] = 500
+    losses: dict[str, Weight] = field(default_factory=lambda: {"pixel": 1.0})
+    pixel: PixelKind = "charbonnier"
+    adversarial: AdversarialKind = "relativistic"
+    discriminator_rate: Rate = 2e-4
+    mix: dict[str, Share] = field(
         default_factory=lambda: dict(zip(SIX, (0.08, 0.07, 0.42, 0.28, 0.1, 0.05), strict=True))
     )
-    levels: float = 0.1
-    native: float | None = None
-    ema: float = 0.999
+    levels: Share = 0.1
+    native: Share | None = None
+    ema: Share = 0.999
 
     @property
     def has_adversary(self) -> bool:
@@ -84,7 +95,7 @@ class Stage:
         return self.losses.get("adversarial", 0.0) > 0
 
 
-#: What `upscale train CLIPS -o OUTPUT` does: come near the truth, then learn to look like it.
+#: What `upscale train CLIPS -o OUTPUT` does: come near the originals, then learn to look like it.
 STAGES = (
     Stage(name="fidelity", iterations=60_000, learning_rate=2e-3),
     Stage(name="sharpen", iterations=20_000, learning_rate=1e-3, pixel="psnr"),
@@ -120,17 +131,17 @@ class TrainConfig:
         bf16: autocast of the convolutions; None uses it where the CPU or GPU multiplies bf16.
     """
 
-    unshuffle: int = 2
-    channels: int = 32
-    body: int = 3
-    expand: int = 4
+    unshuffle: Literal[1, 2] = 2
+    channels: Annotated[int, Meta(ge=1, le=256)] = 32
+    body: Annotated[int, Meta(ge=0, le=64)] = 3
+    expand: Count = 4
     stages: tuple[Stage, ...] = STAGES
-    originals: str = "degraded"
-    held_out: tuple[str, ...] = VALIDATED
-    seed: int = 1
-    validate_every: int = 1_000
-    checkpoint_every: int = 500
-    threads: int = 0
+    originals: Literal["degraded", "crisp"] = "degraded"
+    held_out: Annotated[tuple[HeldOutKind, ...], Meta(min_length=1)] = VALIDATED
+    seed: Annotated[int, Meta(ge=0)] = 1
+    validate_every: Count = 1_000
+    checkpoint_every: Count = 500
+    threads: Annotated[int, Meta(ge=0)] = 0
     bf16: bool | None = None
 
     @property
@@ -147,7 +158,7 @@ class TrainJob:
         folder: of videos and pictures.
         output: path without suffix of the files to write, e.g. ``weights/my``.
         run: working folder for crops, checkpoints and the log; None is ``OUTPUT.run``.
-        resume: go on where an interrupted run stopped.
+        resume: continue an interrupted run.
         start_from: checkpoint of an earlier run to start from.
         teacher: checkpoint of a larger network for the "distill" loss.
         crops: finished cache of crops of another run; None makes one in `run`.

@@ -166,7 +166,7 @@ def load(cache: Path) -> Material:
         facts = json.loads((cache / "index.json").read_text())
         versions = tuple(facts["layout"]["versions"])
         if facts["layout"] != _layout(versions) or not set(versions) <= set(DEGRADATIONS):
-            raise TrainError("crops of another version; remove the folder to make them anew", path=str(cache))
+            raise TrainError("crops of another version; remove the folder to renew them", path=str(cache))
         train, held_out = (
             np.memmap(cache / name, record_type(len(versions)), "r", shape=(facts["crops"][split],))
             for name, split in (("crops.u8", "train"), ("held_out.u8", "held_out"))
@@ -270,7 +270,7 @@ def _corners(frame: av.VideoFrame, rng: np.random.Generator, most: int) -> list[
             beside = crop[:-2, 1:-1] + crop[2:, 1:-1] + crop[1:-1, :-2] + crop[1:-1, 2:]
             scored.append((float(np.abs(4 * crop[1:-1, 1:-1] - beside).mean()), top, left))
     usable = sorted((s for s in scored if s[0] > EMPTY), reverse=True)
-    # A quarter by sharpness, the rest by lot, as in whole frames.
+    # A quarter by sharpness, the rest at random, as in whole frames.
     best, rest = usable[: most // 4], usable[most // 4 :]
     if rest:
         picked = rng.choice(len(rest), size=min(len(rest), most - len(best)), replace=False)

@@ -35,12 +35,10 @@ class Group:
     Attributes:
         rank: number of this process; 0 leads.
         world: how many there are.
-        local_rank: number of this process on its machine, and of its GPU.
     """
 
     rank: int = 0
     world: int = 1
-    local_rank: int = 0
     _slow: Any = None
 
     @property
@@ -96,7 +94,7 @@ class Group:
         return flag if self.world == 1 else self.mean({"flag": float(flag)})["flag"] > 0
 
     def wait(self) -> None:
-        """Go on when every process has come here; the leader may take hours.
+        """Wait until every process has come here; the leader may take hours.
 
         Raises:
             TrainError: another process was lost.
@@ -166,7 +164,7 @@ def joined() -> Iterator[Group]:
     except (RuntimeError, ValueError) as e:
         raise TrainError(f"the other processes cannot be reached: {_first_line(e)}") from e
     try:
-        yield Group(rank, world, local, slow)
+        yield Group(rank, world, slow)
     finally:
         with contextlib.suppress(RuntimeError):
             dist.destroy_process_group()

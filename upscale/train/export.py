@@ -17,7 +17,6 @@ from upscale.export.parity import Parity, check_exports
 from upscale.export.quantize import quantize
 from upscale.export.tflite import export_tflite
 from upscale.export.tflite_int8 import export_tflite_int8
-from upscale.model.generator import Generator
 from upscale.model.weights import SUFFIXES, ModelFiles, file_hash
 from upscale.system.safe_file import write_whole
 from upscale.train import checkpoint, dataset
@@ -32,22 +31,13 @@ class Exported:
     """What one export wrote.
 
     Attributes:
-        facts: step, settings, seconds and best score of the training.
+        metadata: step, settings, seconds and best score of the training.
         parity: how far the runtimes are from torch.
     """
 
     files: ModelFiles
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
     parity: Parity
-
-
-def fold_checkpoint(path: Path) -> tuple[Generator, dict[str, Any]]:
-    """The averaged weights of a checkpoint as the plain network, and the checkpoint's facts.
-
-    Raises:
-        TrainError: the file is damaged.
-    """
-    return load_network(path).fold(), checkpoint.read_facts(path)
 
 
 def export(path: Path, prefix: Path, cache: Path) -> Exported:
@@ -61,33 +51,24 @@ def export(path: Path, prefix: Path, cache: Path) -> Exported:
         TrainError: the checkpoint is damaged.
         ModelError, BackendError: an exporter's package is missing or failed, or the runtimes disagree.
     """
-    return export_network(*fold_checkpoint(path), prefix, cache)
-
-
-def export_network(network: Generator, facts: dict[str, Any], prefix: Path, cache: Path) -> Exported:
-    """`export` of a folded network, such as an interpolation of two.
-
-    Args:
-        facts: as in a checkpoint; at least "config", "stage" and "step".
-    """
+    network, metadata = load_network(path).fold(), checkpoint.read_metadata(path)
     config = network.config
     prefix.parent.mkdir(parents=True, exist_ok=True)
     paths = {kind: prefix.with_name(prefix.name + suffix) for kind, suffix in SUFFIXES.items()}
     tensors = {k: v.contiguous() for k, v in network.state_dict().items()}
-    training = facts["config"] | {"stage": facts["stage"], "step": facts["step"]}
-    metadata = {"config": config.to_json(), "training": json.dumps(training)}
-    write_whole(paths["safetensors"], to_bytes(tensors, metadata=metadata))
+    training = metadata["config"] | {"stage": metadata["stage"], "step": metadata["step"]}
+    header = {"config": config.to_json(), "training": json.dumps(training)}
+    write_whole(paths["safetensors"], to_bytes(tensors, metadata=header))
     arrays = {k: v.numpy() for k, v in tensors.items()}
-    export_onnx(config, arrays, paths["onnx"], metadata)
-    export_tflite(config, arrays, paths["tflite"], metadata)
+    export_onnx(config, arrays, paths["onnx"], header)
+    export_tflite(config, arrays, paths["tflite"], header)
     pictures = calibration_pictures(cache)
     integers = quantize(config, arrays, pictures)
-    export_tflite_int8(integers, paths["tflite_int8"], metadata)
-    export_onnx_int8(integers, paths["onnx_int8"], metadata)
-    given: dict[str, Any] = dict(paths)
+    export_tflite_int8(integers, paths["tflite_int8"], header)
+    export_onnx_int8(integers, paths["onnx_int8"], header)
     hashes = {kind: file_hash(p) for kind, p in paths.items()}
-    files = ModelFiles(prefix.name, config, sha256=hashes, **given)
-    return Exported(files, facts, check_exports(files, pictures))
+    files = ModelFiles(prefix.name, config, sha256=hashes, **paths)  # type: ignore[arg-type]
+    return Exported(files, metadata, check_exports(files, pictures))
 
 
 def calibration_pictures(cache: Path) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Whole held-out clips at two qualities: what validation during training looks at."""
+"""Whole held-out clips at several qualities: what validation scores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from upscale.media.pixels.planes import plane_view
-from upscale.train.codecs import Coding, through
+from upscale.train.codecs import Coding, encode_decode
 from upscale.train.config import VALIDATED
 from upscale.train.degrade import halve_frame
 from upscale.train.material import Sequence
@@ -33,7 +33,7 @@ class Clip:
     """`FRAMES` consecutive frames of a held-out clip, all uint8.
 
     Attributes:
-        luma, chroma: the truth, (F, H, W) and (F, 2, H/2, W/2).
+        luma, chroma: of the original, (F, H, W) and (F, 2, H/2, W/2).
         low_luma, low_chroma: by quality, (Q, F, H/2, W/2) and (Q, F, 2, H/4, W/4).
     """
 
@@ -62,14 +62,16 @@ class HeldOutClips:
         if len(self.clips) >= CLIPS or len(sequence.frames) < FRAMES:
             return
         small = [halve_frame(f) for f in sequence.frames]
-        lows = [
-            (small if name == "clean" else through(small, CODINGS[name]))[-FRAMES:] for name in self.qualities
+        low_res = [
+            (encode_decode(small, CODINGS[name]) if name in CODINGS else small)[-FRAMES:]
+            for name in self.qualities
         ]
-        truth = sequence.frames[-FRAMES:]
-        height, width = (min(SIDE, side) // 8 * 8 for side in (truth[0].height, truth[0].width))
-        top, left = ((w - s) // 16 * 8 for w, s in ((truth[0].height, height), (truth[0].width, width)))
-        luma, chroma = _planes(truth, (top, left), (height, width))
-        parts = [_planes(low, (top // 2, left // 2), (height // 2, width // 2)) for low in lows]
+        original = sequence.frames[-FRAMES:]
+        whole = original[0].height, original[0].width
+        height, width = (min(SIDE, side) // 8 * 8 for side in whole)
+        top, left = ((w - s) // 16 * 8 for w, s in zip(whole, (height, width), strict=True))
+        luma, chroma = _planes(original, (top, left), (height, width))
+        parts = [_planes(low, (top // 2, left // 2), (height // 2, width // 2)) for low in low_res]
         self.clips.append(
             Clip(luma, chroma, np.stack([p[0] for p in parts]), np.stack([p[1] for p in parts]))
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 OnSource = Callable[[int, int, str, str | None], None]
 
-#: Name of the model that comes near the truth, beside the one with an adversary.
+#: Name of the model that comes near the original, beside the one with an adversary.
 PARTNER = "_fidelity"
 #: The settings of a run, in its folder.
 RECIPE = "recipe.toml"
@@ -47,7 +48,7 @@ def train(
     run = job.run_folder
     _check_places(job)
     try:
-        from upscale.train import distributed, loop
+        from upscale.train import distributed, loop, record  # noqa: F401 (needs tensorboardX)
     except ImportError as e:
         raise TrainError(f"training needs {e.name}: pip install 'upscale[train]'") from e
     loop.check(job.config, job.teacher is not None)
@@ -68,13 +69,13 @@ def _train(job: TrainJob, crops: Path, group: Group, on_source: OnSource, hooks:
         write_whole(job.run_folder / RECIPE, to_toml(job.config))
         dataset.build(job.folder, crops, job.config, on_source)
     group.wait()
-    recorder = None
-    if group.writes:
-        clips = dataset.load(crops).clips
-        recorder = Recorder(job.run_folder, job.config, clips, resume=job.resume)
-        recorder.material(dataset.totals(crops))
-        hooks = recorder.hooks(hooks)
-    try:
+    with ExitStack() as stack:
+        if group.writes:
+            clips = dataset.load(crops).clips
+            recorder = Recorder(job.run_folder, job.config, clips, resume=job.resume)
+            stack.callback(recorder.close)
+            recorder.material(dataset.totals(crops))
+            hooks = recorder.hooks(hooks)
         return loop.train_stages(
             crops,
             job.run_folder,
@@ -85,9 +86,6 @@ def _train(job: TrainJob, crops: Path, group: Group, on_source: OnSource, hooks:
             hooks=hooks,
             group=group,
         )
-    finally:
-        if recorder is not None:
-            recorder.close()
 
 
 def _export(job: TrainJob, crops: Path, best: list[Path]) -> list[Exported]:
@@ -113,7 +111,7 @@ def _check_places(job: TrainJob) -> None:
     there = (run / "last.safetensors").exists()
     if there and not job.resume:
         raise UsageError(
-            "holds a run already: --resume goes on with it, another -o or --run starts anew", path=str(run)
+            "already holds a run: --resume continues it, another -o or --run starts a new one", path=str(run)
         )
     if job.resume and not there and not (run / "crops").exists():
         raise UsageError("no run to resume", path=str(run))

@@ -1,4 +1,4 @@
-"""What a run writes down as it goes: JSON lines for scripts, an event file for TensorBoard."""
+"""The log of a run: JSON lines for scripts, an event file for TensorBoard."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tensorboardX import SummaryWriter
 
-from upscale.compare.png import encode_png
-from upscale.errors import TrainError
 from upscale.system.safe_file import write_error, write_whole
-
-if TYPE_CHECKING:
-    from tensorboardX import SummaryWriter
 
 #: The event files lie in this folder of the run: ``tensorboard --logdir RUN/tensorboard``.
 EVENTS = "tensorboard"
@@ -31,12 +27,11 @@ class Logbook:
         """
         Args:
             run: folder of the run; made if it is not there.
-            resume_step: step of the checkpoint that the run goes on from. What was written for later
+            resume_step: step of the checkpoint that the run continues from. What was written for later
                 steps, by a process that was killed after it, is taken back. None starts empty.
 
         Raises:
             OutputError: the folder cannot be written.
-            TrainError: tensorboardX is not installed.
         """
         try:
             run.mkdir(parents=True, exist_ok=True)
@@ -48,7 +43,7 @@ class Logbook:
             self._lines = (run / "log.jsonl").open("a", encoding="utf-8")
             # Readers of the older event files forget what they hold of this step and later ones.
             purge = None if resume_step is None else resume_step + 1
-            self._events = _writer(run / EVENTS, purge)
+            self._events = SummaryWriter(str(run / EVENTS), purge_step=purge, flush_secs=_FLUSH_EVERY)
         except OSError as e:
             raise write_error(e, str(run)) from e
 
@@ -66,30 +61,12 @@ class Logbook:
 
     def picture(self, step: int, tag: str, picture: npt.NDArray[np.uint8]) -> None:
         """Show a (H, W) or (H, W, 3) uint8 picture under `tag` in TensorBoard."""
-        from tensorboardX.proto.summary_pb2 import Summary
-
-        height, width = picture.shape[:2]
-        image = Summary.Image(
-            height=height,
-            width=width,
-            colorspace=1 if picture.ndim == 2 else 3,
-            encoded_image_string=encode_png(picture),
-        )
-        # Not `add_image`, which would need Pillow.
-        self._events.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+        self._events.add_image(tag, picture, step, dataformats="HWC"[: picture.ndim])
 
     def close(self) -> None:
         """Write out what is buffered; the logbook is of no use afterwards."""
         self._lines.close()
         self._events.close()
-
-
-def _writer(folder: Path, purge_step: int | None) -> SummaryWriter:
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as e:
-        raise TrainError(f"training needs {e.name}: pip install 'upscale[train]'") from e
-    return SummaryWriter(str(folder), purge_step=purge_step, flush_secs=_FLUSH_EVERY)
 
 
 def _lines_until(path: Path, step: int | None) -> list[str]:

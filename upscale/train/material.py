@@ -12,7 +12,7 @@ import numpy as np
 from upscale.media.input.address import as_file
 from upscale.media.input.open import open_input
 from upscale.media.pixels.planes import plane_view, write_plane
-from upscale.train.codecs import draw_x264, through
+from upscale.train.codecs import draw_x264, encode_decode
 
 STILLS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 CLIPS = {
@@ -37,7 +37,7 @@ SOFT_HEIGHT = 1088
 HALVE_EVERY = 3
 #: Share of the sharp sequences that are made as soft as many originals are, by a detour over a smaller
 #: size, and share that are compressed, at these CRFs: 720p on the web has 1 to 3 Mbit/s. A network that
-#: sees only crisp truths sharpens everything: on soft clips that costs more than it brings on crisp ones.
+#: sees only crisp originals sharpens everything: on soft clips that costs more than it brings on crisp ones.
 SOFTENED, COMPRESSED = 0.3, 0.55
 ORIGINAL_CRF = (18, 29)
 #: Share that get the grain of a small sensor, and then are compressed as its camera would.
@@ -185,7 +185,7 @@ def degrade_original(frames: list[av.VideoFrame], rng: np.random.Generator) -> l
         ]
     if grainy:
         frames = _grainy(frames, rng)
-    return through(frames, draw_x264(rng, *ORIGINAL_CRF)) if compressed else frames
+    return encode_decode(frames, draw_x264(rng, *ORIGINAL_CRF)) if compressed else frames
 
 
 def _as_they_are(frames: list[av.VideoFrame], rng: np.random.Generator) -> list[av.VideoFrame]:

@@ -69,7 +69,7 @@ def _one_crop(path: Path, rng: np.random.Generator, config: TrainConfig) -> npt.
 
 
 def _colour(record: npt.NDArray[np.void], version: int | None) -> Picture:
-    """(CROP, CROP, 3) uint8: the truth, or a degraded version with every pixel doubled."""
+    """(CROP, CROP, 3) uint8: the original, or a degraded version with every pixel doubled."""
     if version is None:
         luma, chroma = record["sharp"], record["sharp_chroma"]
     else:

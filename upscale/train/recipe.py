@@ -4,53 +4,30 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tomllib
-import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
 
 from upscale.errors import UsageError
-from upscale.train.config import (
-    ADVERSARIAL_KINDS,
-    DEGRADATIONS,
-    HELD_OUT,
-    ORIGINALS,
-    PIXEL_KINDS,
-    SIX,
-    Stage,
-    TrainConfig,
-)
+from upscale.train.config import DEGRADATIONS, SIX, Stage, TrainConfig
 from upscale.train.losses import LOSSES
 
 T = TypeVar("T", Stage, TrainConfig)
 
-_TYPES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-#: What a number must be, beyond its type: (test, in words).
-_POSITIVE: tuple[Callable[[float], bool], str] = (lambda v: v > 0, "more than 0")
-_NOT_NEGATIVE: tuple[Callable[[float], bool], str] = (lambda v: v >= 0, "at least 0")
-_SHARE: tuple[Callable[[float], bool], str] = (lambda v: 0 <= v <= 1, "between 0 and 1")
-_BOUNDS: dict[str, tuple[Callable[[float], bool], str]] = {
-    "unshuffle": (lambda v: v in (1, 2), "1 or 2"),
-    "channels": (lambda v: 1 <= v <= 256, "from 1 to 256"),
-    "body": (lambda v: 0 <= v <= 64, "from 0 to 64"),
-    "expand": _POSITIVE,
-    "seed": _NOT_NEGATIVE,
-    "validate_every": _POSITIVE,
-    "checkpoint_every": _POSITIVE,
-    "threads": _NOT_NEGATIVE,
-    "iterations": _POSITIVE,
-    "batch": _POSITIVE,
-    "patch": (lambda v: 16 <= v <= 96 and v % 4 == 0, "a multiple of 4 from 16 to 96"),
-    "learning_rate": _POSITIVE,
-    "discriminator_rate": _POSITIVE,
-    "warm_up": _NOT_NEGATIVE,
-    "levels": _SHARE,
-    "native": _SHARE,
-    "ema": _SHARE,
+#: What TOML's manual calls msgspec's types, roughly.
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table, { name = number }",
 }
-_CHOICES = {"pixel": PIXEL_KINDS, "adversarial": ADVERSARIAL_KINDS, "originals": ORIGINALS}
 
 
 class _Mistake(Exception):
@@ -169,85 +146,59 @@ def _where(stage: Mapping[str, Any], number: int) -> str:
 
 
 def _fill(kind: type[T], data: Mapping[str, Any], where: str) -> T:
-    missing = [
-        f.name
-        for f in fields(kind)
-        if f.default is MISSING and f.default_factory is MISSING and f.name not in data
-    ]
-    if missing:
-        raise _Mistake(f"{where}{missing[0]} is missing")
+    for f in fields(kind):
+        if f.default is MISSING and f.default_factory is MISSING and f.name not in data:
+            raise _Mistake(f"{where}{f.name} is missing")
     return kind(**{key: _checked(kind, key, value, where) for key, value in data.items()})
 
 
 def _change(stage: Stage, key: str, value: Any) -> Stage:
     """`stage` with one setting or one weight of a loss changed."""
     head, _, loss = key.partition(".")
-    where = f"stage {stage.name}: "
-    if head != "losses" or not loss:
-        return replace(stage, **{key: _checked(Stage, key, value, where)})
-    return replace(stage, losses=_checked(Stage, "losses", stage.losses | {loss: value}, where))
+    if head == "losses" and loss:
+        key, value = head, stage.losses | {loss: value}
+    return replace(stage, **{key: _checked(Stage, key, value, f"stage {stage.name}: ")})
 
 
 def _checked(kind: type[Any], key: str, value: Any, where: str) -> Any:
     """`value` as the field `key` of `kind` takes it."""
-    known = [f.name for f in fields(kind)]
-    if key not in known:
-        raise _Mistake(f"{where}{key}: no such setting; there are {', '.join(known)}")
+    types = get_type_hints(kind, include_extras=True)
+    if key not in types:
+        raise _Mistake(f"{where}{key}: no such setting; there are {', '.join(types)}")
     if key == "mix" and isinstance(value, list | tuple):  # as older recipes have it
         if len(value) != len(SIX):
             raise _Mistake(f"{where}mix: must be {len(SIX)} shares or a table, {{ name = share }}")
         value = dict(zip(SIX, value, strict=True))
-    value = _typed(get_type_hints(kind)[key], value, f"{where}{key}")
+    value = _typed(types[key], value, f"{where}{key}")
     if key == "losses":
-        _check_losses(value, where)
-    if key in _CHOICES and value not in _CHOICES[key]:
-        raise _Mistake(f"{where}{key}: {value!r} is none of {', '.join(_CHOICES[key])}")
-    if key in _BOUNDS and value is not None and not _BOUNDS[key][0](value):
-        raise _Mistake(f"{where}{key}: {value!r} must be {_BOUNDS[key][1]}")
+        _check_names(value, LOSSES, f"{where}losses: unknown loss")
+        if not any(value.values()):
+            raise _Mistake(f"{where}losses: at least one weight must be more than 0")
     if key == "mix":
-        _check_mix(value, where)
-    if key == "held_out" and (not value or not set(value) <= set(HELD_OUT)):
-        raise _Mistake(f"{where}held_out: must be some of {', '.join(HELD_OUT)}")
+        _check_names(value, DEGRADATIONS, f"{where}mix: unknown degradation")
+        if not math.isclose(sum(value.values()), 1, abs_tol=1e-6):
+            raise _Mistake(f"{where}mix: must be shares that sum to 1, not {list(value.values())}")
     return value
 
 
 def _typed(kind: Any, value: Any, where: str) -> Any:
-    origin, inside = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        return None if value is None else _typed(next(k for k in inside if k is not type(None)), value, where)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise _Mistake(f"{where}: must be a list")
-        return tuple(_typed(inside[0], v, where) for v in value)
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise _Mistake(f"{where}: must be a table, {{ name = number }}")
-        return {str(k): _typed(inside[1], v, f"{where}.{k}") for k, v in value.items()}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if type(value) is not kind or (kind is float and not math.isfinite(value)):
-        raise _Mistake(f"{where}: {value!r} is not {_TYPES[kind]}")
-    return value
+    if get_origin(kind) is dict and isinstance(value, Mapping):  # msgspec would not name the key
+        return {str(k): _typed(get_args(kind)[1], v, f"{where}.{k}") for k, v in value.items()}
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as e:
+        reason, _, path = str(e).partition(" - at `$")
+    if reason.startswith("Invalid enum"):
+        choices = re.findall(r"Literal\[(.*?)\]", str(kind))[0].replace("'", "")
+        raise _Mistake(f"{where}: must be one of {choices}, not {value!r}")
+    wanted = re.sub(r"`(\w+)[^`]*`", lambda found: _WORDS[found[1]], reason.partition(", got")[0])
+    raise _Mistake(f"{where}{path.rstrip('`')}: {wanted.replace('Expected', 'must be')}, not {value!r}")
 
 
-def _check_losses(weights: Mapping[str, float], where: str) -> None:
-    for name, weight in weights.items():
-        if name not in LOSSES:
-            raise _Mistake(f"{where}losses: unknown loss {name!r}; there are {', '.join(LOSSES)}")
-        if weight < 0:
-            raise _Mistake(f"{where}losses.{name}: {weight!r} must be at least 0")
-    if not any(weights.values()):
-        raise _Mistake(f"{where}losses: at least one weight must be more than 0")
-
-
-def _check_mix(mix: Mapping[str, float], where: str) -> None:
-    for name in mix:
-        if name not in DEGRADATIONS:
-            raise _Mistake(
-                f"{where}mix: no degradation is called {name!r}; there are {', '.join(DEGRADATIONS)}"
-            )
-    if min(mix.values(), default=-1) < 0 or not math.isclose(sum(mix.values()), 1, abs_tol=1e-6):
-        raise _Mistake(f"{where}mix: must be shares that sum to 1, not {list(mix.values())}")
+def _check_names(given: Mapping[str, float], known: Mapping[str, Any], complaint: str) -> None:
+    for name in given:
+        if name not in known:
+            raise _Mistake(f"{complaint} {name!r}; there are {', '.join(known)}")
 
 
 def _check_stages(config: TrainConfig) -> None:

@@ -1,4 +1,4 @@
-"""What a run leaves to look at while it goes on: curves, and the same crops after every validation."""
+"""What a run writes down for its user while it runs: curves, and the same crops after every validation."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ class Recorder:
 
         Raises:
             OutputError: the folder cannot be written.
-            TrainError: tensorboardX is not installed, or the checkpoint cannot be resumed.
+            TrainError: the checkpoint cannot be resumed.
         """
         self._config = config
         resume = resume and (run / LAST).exists()
         at = None
         if resume:
-            facts = check_resume(run, config)
-            at = run_step(config, int(facts["stage"]), int(facts["step"]))
+            metadata = check_resume(run, config)
+            at = run_step(config, int(metadata["stage"]), int(metadata["step"]))
         for litter in run.glob(".*.part"):  # of a process that was killed while it wrote
             litter.unlink(missing_ok=True)
         self._log, self._is_new = Logbook(run, at), at is None
         self._sheet = Sheet(run / SHEET, resume=resume)
-        self._lows, truths = zip(*(_crop(clip) for clip in clips.clips[:CROPS]), strict=True)
+        self._low_res, references = zip(*(_crop(clip) for clip in clips.clips[:CROPS]), strict=True)
         self._sheet.add_row(
-            f"input, {clips.qualities[-1]}", [p.repeat(2, 0).repeat(2, 1) for p in self._lows]
+            f"input, {clips.qualities[-1]}", [p.repeat(2, 0).repeat(2, 1) for p in self._low_res]
         )
-        self._sheet.add_row("original", truths)
+        self._sheet.add_row("original", references)
 
     def material(self, totals: Mapping[str, Any]) -> None:
         """Write down what the run learns from, once: `upscale.train.dataset.totals`."""
@@ -89,7 +89,7 @@ class Recorder:
 
     def _validated(self, report: Progress, network: TrainableGenerator) -> None:
         device = next(network.parameters()).device
-        pictures = [run_network(network, low[None], device)[0] for low in self._lows]
+        pictures = [run_network(network, low[None], device)[0] for low in self._low_res]
         self._sheet.add_row(f"{report.stage} {report.step}", pictures)
         self._log.picture(
             run_step(self._config, report.number, report.step), "crops", np.concatenate(pictures, 1)
@@ -106,17 +106,17 @@ def _both(first: Callable[..., None], second: Callable[..., None]) -> Callable[.
 
 def _crop(clip: Clip) -> tuple[Planes, Planes]:
     """The most detailed window of the last frame: compressed (SIDE, SIDE), and true at twice the size."""
-    truth, low = clip.luma[-1], clip.low_luma[-1, -1]
+    reference, low = clip.luma[-1], clip.low_luma[-1, -1]
     side = min(SIDE, *low.shape)
     best, corner = -1.0, (0, 0)
     for top in range(0, low.shape[0] - side + 1, side // 2):
         for left in range(0, low.shape[1] - side + 1, side // 2):
-            part = truth[2 * top : 2 * (top + side), 2 * left : 2 * (left + side)].astype(np.float32)
+            part = reference[2 * top : 2 * (top + side), 2 * left : 2 * (left + side)].astype(np.float32)
             detail = float(np.abs(np.diff(part, axis=0)).mean() + np.abs(np.diff(part, axis=1)).mean())
             if detail > best:
                 best, corner = detail, (top, left)
     top, left = corner
     return (
         low[top : top + side, left : left + side],
-        truth[2 * top : 2 * (top + side), 2 * left : 2 * (left + side)],
+        reference[2 * top : 2 * (top + side), 2 * left : 2 * (left + side)],
     )

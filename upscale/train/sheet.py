@@ -1,4 +1,4 @@
-"""PNG sheets: labelled rows of small pictures, and the same crops as a run goes on."""
+"""PNG sheets: labelled rows of small pictures, and the same crops as a run continues."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from upscale.system.safe_file import write_whole
 
 Picture = npt.NDArray[np.uint8]
 
-#: Rows of a `Sheet` that always stay: the input and the truth.
+#: Rows of a `Sheet` that always stay: the input and the original.
 FIXED = 2
 #: Rows after which a `Sheet` drops every second one between its fixed and its last.
 MOST_ROWS = 18
@@ -25,10 +25,10 @@ _BACKGROUND = 24
 
 
 class Sheet:
-    """The same crops over time: input, truth, then one row per validation.
+    """The same crops over time: input, original, then one row per validation.
 
-    The PNG is written anew, whole or not at all, with every row. Its pictures also lie beside it in
-    ``NAME.npz``, from which a resumed run goes on.
+    The PNG is replaced, whole or not at all, with every row. Its pictures also lie beside it in
+    ``NAME.npz``, from which a resumed run continues.
     """
 
     def __init__(self, path: Path, *, resume: bool = True) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,9 @@ from torch import Tensor, nn
 from upscale.errors import ModelError
 from upscale.metrics.clips import lanczos
 from upscale.metrics.flicker import flicker
+from upscale.metrics.lpips import Lpips, yuv_to_rgb
 from upscale.metrics.psnr_ssim import psnr, ssim
-from upscale.train.held_out import Clip, HeldOutClips
-
-if TYPE_CHECKING:
-    from upscale.metrics.lpips import Lpips
+from upscale.train.held_out import HeldOutClips
 
 #: PSNR below lanczos that a perceptual stage may give away before a checkpoint counts as worse.
 PSNR_TOLERANCE_DB = 0.15
@@ -49,7 +47,7 @@ class Scores:
     def selection_score(self, perceptual: bool) -> float:
         """What chooses the checkpoint, more is better.
 
-        PSNR for a stage that only comes near the truth. For one with perceptual aims the LPIPS of
+        PSNR for a stage that only comes near the original. For one with perceptual aims the LPIPS of
         whole frames, with a price for every dB that falls too far below lanczos.
         """
         if not perceptual or self.lpips is None:
@@ -68,46 +66,37 @@ class Validator:
 
     def __init__(self, clips: HeldOutClips, device: torch.device) -> None:
         self.clips, self.device = clips.clips, device
-        self.lpips = _find_lpips(device)
-        self.truths = [self._features(c.luma[-1], c.chroma[-1]) for c in self.clips]
-        self.lanczos = self._means(
-            (clip, index, k, np.stack([lanczos(f) for f in clip.low_luma[k]]))
-            for clip, index, k in self._inputs()
-        )
+        self.lpips: Lpips | None = None
+        with suppress(ModelError):  # its weights are not installed
+            self.lpips = Lpips().to(device)
+        self.references = [self._features(c.luma[-1], c.chroma[-1]) for c in self.clips]
+        self.lanczos = self._means(lambda low: np.stack([lanczos(frame) for frame in low]))
 
     def __call__(self, network: nn.Module) -> Scores:
         """Scores of a network (N, 1, H, W) → (N, 1, 2H, 2W), in float32, output rounded to 8 bit."""
-        means = self._means(
-            (clip, index, k, run_network(network, clip.low_luma[k], self.device))
-            for clip, index, k in self._inputs()
-        )
+        means = self._means(lambda low: run_network(network, low, self.device))
         return Scores(means["psnr"], means["ssim"], means.get("lpips"), means.get("flicker"), self.lanczos)
 
-    def _inputs(self) -> Iterator[tuple[Clip, int, int]]:
-        for index, clip in enumerate(self.clips):
-            for k in range(len(clip.low_luma)):
-                yield clip, index, k
-
-    def _means(self, outputs: Iterator[tuple[Clip, int, int, Planes]]) -> dict[str, float]:
+    @torch.no_grad()
+    def _means(self, upscale: Callable[[Planes], Planes]) -> dict[str, float]:
         rows: dict[str, list[float]] = {"psnr": [], "ssim": [], "flicker": [], "lpips": []}
-        for clip, index, k, output in outputs:
-            rows["psnr"] += [psnr(t, o) for t, o in zip(clip.luma, output, strict=True)]
-            rows["ssim"].append(ssim(clip.luma[-1], output[-1]))
-            still = flicker(list(clip.luma), list(output))
-            if not math.isnan(still):  # nothing in this clip stands still
-                rows["flicker"].append(still)
-            if self.lpips is not None:
-                features = self._features(output[-1], clip.low_chroma[k, -1])
-                with torch.no_grad():
-                    rows["lpips"].append(float(self.lpips.distance(features, self.truths[index])))
+        for clip, reference in zip(self.clips, self.references, strict=True):
+            for low_luma, low_chroma in zip(clip.low_luma, clip.low_chroma, strict=True):
+                output = upscale(low_luma)
+                rows["psnr"] += [psnr(t, o) for t, o in zip(clip.luma, output, strict=True)]
+                rows["ssim"].append(ssim(clip.luma[-1], output[-1]))
+                still = flicker(list(clip.luma), list(output))
+                if not math.isnan(still):  # nothing in this clip stands still
+                    rows["flicker"].append(still)
+                if self.lpips is not None:
+                    features = self._features(output[-1], low_chroma[-1])
+                    rows["lpips"].append(float(self.lpips.distance(features, reference)))
         return {name: float(np.mean(values)) for name, values in rows.items() if values}
 
     @torch.no_grad()
     def _features(self, luma: Planes, chroma: Planes) -> list[Tensor]:
         if self.lpips is None:
             return []
-        from upscale.metrics.lpips import yuv_to_rgb
-
         y, c = (torch.from_numpy(p.copy())[None].to(self.device).float().div_(255) for p in (luma, chroma))
         return self.lpips.features(yuv_to_rgb(y[None], c).clamp(0, 1))
 
@@ -120,12 +109,3 @@ def run_network(network: nn.Module, low: Planes, device: torch.device) -> Planes
         x = torch.from_numpy(frame.copy())[None, None].to(device).float().div_(255)
         outputs.append(network(x)[0, 0].mul(255).round().clamp(0, 255).byte().cpu().numpy())
     return np.stack(outputs)
-
-
-def _find_lpips(device: torch.device) -> Lpips | None:
-    from upscale.metrics.lpips import Lpips
-
-    try:
-        return Lpips().to(device)
-    except ModelError:
-        return None

@@ -10,7 +10,7 @@ from torch import Tensor
 _FLOOR = (1 / 255) ** 2
 
 
-def transport_loss(output: Tensor, truth: Tensor, *, projections: int = 16, stride: int = 5) -> Tensor:
+def transport_loss(output: Tensor, reference: Tensor, *, projections: int = 16, stride: int = 5) -> Tensor:
     """Sliced Wasserstein distance between the high-pass patches of two batches.
 
     Where a pixel loss asks each pixel for the mean of all that may lie there, which is blur, this asks
@@ -21,7 +21,7 @@ def transport_loss(output: Tensor, truth: Tensor, *, projections: int = 16, stri
     through a 3×3 high-pass filter, so that all orientations of fine detail count and brightness does not.
 
     Args:
-        output, truth: (N, 1, H, W), luma in 0…1, of equal size.
+        output, reference: (N, 1, H, W), luma in 0…1, of equal size.
         projections: directions, from torch's global generator.
         stride: of the patches; odd, so that they fall on all phases of the pixel shuffle.
 
@@ -32,7 +32,7 @@ def transport_loss(output: Tensor, truth: Tensor, *, projections: int = 16, stri
     kernels = _directions(projections, output)
     mapped = [
         F.conv2d(x.float(), kernels, stride=stride).transpose(0, 1).flatten(1)
-        for x in (output, truth.detach())
+        for x in (output, reference.detach())
     ]
     ours, real = (x.sort(dim=1).values for x in mapped)
     return (ours - real).square().mean() / (real.square().mean() + _FLOOR)

@@ -28,20 +28,20 @@ class Perceptual(nn.Module):
     def forward(
         self,
         output: Tensor,
-        truth: Tensor,
+        reference: Tensor,
         low_chroma: Tensor | None = None,
-        truth_chroma: Tensor | None = None,
+        reference_chroma: Tensor | None = None,
     ) -> Tensor:
         """A scalar, differentiable with respect to `output`.
 
         Args:
-            output, truth: (N, 1, H, W) luma, at least 31×31, 8-bit limited-range code values over 255.
+            output, reference: (N, 1, H, W) luma, at least 31×31, 8-bit limited-range code values over 255.
             low_chroma: (N, 2, h, w), the input's, of any size; None compares grey pictures.
-            truth_chroma: (N, 2, h', w'); None is `low_chroma`: then only luma differs.
+            reference_chroma: (N, 2, h', w'); None is `low_chroma`: then only luma differs.
         """
-        if truth_chroma is None:
-            truth_chroma = low_chroma
+        if reference_chroma is None:
+            reference_chroma = low_chroma
         with torch.no_grad():
-            target = self.lpips.features(yuv_to_rgb(truth, truth_chroma))
+            target = self.lpips.features(yuv_to_rgb(reference, reference_chroma))
         features = self.lpips.features(yuv_to_rgb(output, low_chroma))
         return self.lpips.distance(features, target).mean()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def temporal_loss(before: Tensor, output: Tensor, truth_before: Tensor, truth: Tensor) -> Tensor:
+def temporal_loss(before: Tensor, output: Tensor, reference_before: Tensor, reference: Tensor) -> Tensor:
     """Charbonnier distance between the change of the output and the change of the original.
 
     A network that sharpens each frame by itself sharpens the codec's noise too, which is another one in
@@ -16,10 +16,10 @@ def temporal_loss(before: Tensor, output: Tensor, truth_before: Tensor, truth: T
 
     Args:
         before, output: (N, 1, H, W) generated luma of two consecutive frames, in 0…1.
-        truth_before, truth: the true ones.
+        reference_before, reference: the true ones.
 
     Returns:
         A scalar; 0 where both change alike.
     """
-    error = (output - before) - (truth - truth_before)
+    error = (output - before) - (reference - reference_before)
     return torch.sqrt(error.square() + 1e-6).mean() - 1e-3
