@@ -243,7 +243,7 @@ def test_a_damaged_file_among_good_ones_is_named_and_skipped(
         (["-o", "{tmp}/my", "--recipe", "{tmp}/none.toml"], 2, "none.toml: the recipe cannot be read"),
         (["-o", "{tmp}/my", "--recipe", "{tmp}/file"], 2, "file: the recipe is not TOML"),
         (["-o", "{tmp}/my", "--channels", "many"], 2, "'many' is not a valid integer"),
-        (["-o", "{tmp}/my", "--channels", "0"], 2, "channels: 0 must be from 1 to 256"),
+        (["-o", "{tmp}/my", "--channels", "0"], 2, "channels: must be a whole number >= 1, not 0"),
         (["-o", "{tmp}/my", "--loss", "style=1"], 2, "unknown loss 'style'"),
         (["-o", "{tmp}/my", "--loss", "tangent"], 2, "'tangent' is not NAME=VALUE"),
         (["-o", "{tmp}/my", "--set", "gan.iteration=5"], 2, "stage gan: iteration: no such setting"),
