@@ -9,9 +9,9 @@
     ├── ModelError          1   a weights file is missing, damaged, unsafe or of the wrong shape
     ├── BackendError        1   a runtime is missing or failed
     ├── ClusterError        1   the Dask cluster cannot be reached, or cannot do the work
-    ├── TrainError          1   training cannot start or go on
-    ├── UsageError          2   what was asked for cannot be meant, or was refused before work began
-    │   └── LargeEnough     2   the input has the wanted size already
+    ├── TrainError          1   training cannot start or continue
+    ├── UsageError          2   the request makes no sense, or was refused before any work
+    │   └── LargeEnough     2   the input has the requested size already
     └── Interrupted         130 stopped by the user (143 by SIGTERM)
 
 Foreign exceptions (PyAV, onnxruntime, OSError, …) are translated to these once, where they
@@ -48,7 +48,7 @@ class MediaError(UpscaleError):
 
 
 class NoVideo(MediaError):
-    """The input can be read, but there is no video in it. In a directory, such a file is left out."""
+    """The input can be read, but there is no video in it. In a directory, such a file is skipped."""
 
 
 class OutputError(UpscaleError):
@@ -68,7 +68,7 @@ class ClusterError(UpscaleError):
 
 
 class TrainError(UpscaleError):
-    """Training cannot start or go on."""
+    """Training cannot start or continue."""
 
 
 class UsageError(UpscaleError):
@@ -78,11 +78,11 @@ class UsageError(UpscaleError):
 
 
 class LargeEnough(UsageError):
-    """The input is as large as the result would be. In a directory, such a file is left out."""
+    """The input is as large as the result would be. In a directory, such a file is skipped."""
 
 
 class Interrupted(UpscaleError):
-    """The user stopped the job (Ctrl-C, or a signal), and it has ended in good order."""
+    """The user stopped the job (Ctrl-C, or a signal), and it ended cleanly."""
 
     exit_code = 130
 

@@ -1,6 +1,6 @@
-"""What a running job tells whoever started it, and what it returns.
+"""What a running job reports to its caller, and what it returns.
 
-Events are small frozen dataclasses; `as_json` gives the object that ``--json`` prints, one a line.
+Events are small frozen dataclasses; `as_json` gives the object that ``--json`` prints, one per line.
 """
 
 from __future__ import annotations
@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
+
+#: Of the objects that `Event.as_json` gives. It grows when a key is renamed or removed.
+JSON_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +40,7 @@ class Start(Event):
         duration: seconds of video expected, or None.
         model: name of the network or resampler.
         strength: `Options.strength`.
-        backend: the runtime, for people.
+        backend: the runtime, human-readable.
         encoder: FFmpeg name of the encoder.
         pix_fmt: output pixel format.
         segment_frames: frames of one segment of a long job, 0 if the file is written in one go.
@@ -59,10 +62,10 @@ class Start(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed(Event):
-    """A long job goes on where an earlier run of it stopped.
+    """A long job continues where an earlier run of it stopped.
 
     Attributes:
-        frames: that are finished already.
+        frames: finished by earlier runs.
         total: frames expected, 0 when unknown.
     """
 
@@ -81,8 +84,8 @@ class Progress(Event):
         seconds: wall-clock seconds since the first frame was asked for.
         fps: frames per second of wall-clock time, over the last few seconds.
         speed: seconds of video per second of wall-clock time, over this run.
-        eta: seconds that are left, or None when the end is unknown.
-        passed: finished frames of earlier runs that were read again so far, while that goes on; else 0.
+        eta: seconds left, or None when the end is unknown.
+        passed: finished frames of earlier runs that were read again so far, while that lasts; else 0.
         dropped: frames dropped so far, in real time.
     """
 
@@ -115,22 +118,22 @@ class Result(Event):
         size: (width, height) in stored pixels.
         bytes: size of the output file, None for a pipe.
         duration: seconds of video written.
-        seconds: wall-clock seconds, all in all.
+        seconds: wall-clock seconds in total.
         fps, speed: frames, and seconds of video, per second of wall-clock time, in this run.
         cpu_seconds: processor time of this process from the first frame asked for to the end.
         busy: seconds that decoding, the network and encoding were at work, each summed over its
             threads; they overlap.
-        reused: share of the network's pixels, 0 … 1, that were repeated from frames before.
+        reused: share of the network's pixels, 0 … 1, that were repeated from earlier frames.
         expected_frames: frames that the container promised, 0 when it did not.
         decode_errors, corrupt_frames: packets that did not decode, frames the decoder had to patch.
         adjusted_timestamps: frames whose timestamp was missing or went backwards and was replaced.
-        damage: what was wrong with the input, in words; empty if nothing was.
+        damage: what was wrong with the input, a phrase each; empty if nothing was.
         model, strength, backend: what upscaled it.
         warnings: all messages of the `Warned` events.
         segments: of which the file was joined; 0 if it was written in one go.
-        resumed_frames: of them made by earlier runs.
-        dropped_frames: frames that were left out because the machine could not keep up, in real time.
-        stopped: a live input that was ended by the user, not by its sender.
+        resumed_frames: how many of `frames` earlier runs made.
+        dropped_frames: frames dropped because the machine could not keep up, in real time.
+        stopped: a live input was ended by the user, not by its sender.
     """
 
     name: ClassVar[str] = "result"
@@ -167,7 +170,7 @@ class Result(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchStart(Event):
-    """A directory was read: `files` inputs will be looked at, up to `jobs` at once."""
+    """A directory was read: `files` inputs will be processed, up to `jobs` at once."""
 
     name: ClassVar[str] = "batch"
     output: str
@@ -177,7 +180,7 @@ class BatchStart(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped(Event):
-    """One file of a directory was left out, with the reason."""
+    """An input was skipped, with the reason."""
 
     name: ClassVar[str] = "skipped"
     reason: str
@@ -185,7 +188,7 @@ class Skipped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed(Event):
-    """One file failed; in a directory, the others go on."""
+    """One file failed; in a directory, the others continue."""
 
     name: ClassVar[str] = "failed"
     message: str
@@ -194,12 +197,12 @@ class Failed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchResult(Event):
-    """A finished directory.
+    """A finished directory, or several files.
 
     Attributes:
         output: the directory written to.
         results, skipped, failed: what became of each file, in the order of their names.
-        seconds: wall-clock seconds, all in all.
+        seconds: wall-clock seconds in total.
     """
 
     name: ClassVar[str] = "summary"
@@ -208,6 +211,13 @@ class BatchResult(Event):
     skipped: tuple[Skipped, ...]
     failed: tuple[Failed, ...]
     seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """1 if any file failed, else 3 if any input was damaged, else 0."""
+        if self.failed:
+            return 1
+        return 3 if any(r.damaged for r in self.results) else 0
 
     def as_json(self) -> dict[str, Any]:
         """Counts only: every file has had its own event."""
@@ -220,7 +230,7 @@ OnEvent = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """The default listener."""
+    """The default listener: does nothing."""
 
 
 def _plain(value: Any) -> Any:

@@ -18,8 +18,7 @@ from upscale.bench import content, machine, measure, peers
 from upscale.bench.peers import PeerConfig, compare_peers
 from upscale.bench.predict import predict
 from upscale.cli.bench import bench as command
-from upscale.cli.bench import bench_table, prediction_text
-from upscale.cli.peers import peers_table
+from upscale.cli.bench import bench_table, peers_table, prediction_text
 from upscale.errors import MediaError
 
 

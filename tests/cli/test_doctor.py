@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from upscale.cli import diagnosis as doctor
-from upscale.cli.diagnosis import Diagnosis, diagnose, outdated
+from upscale.cli import doctor
+from upscale.cli.doctor import Diagnosis, diagnose, outdated
 from upscale.cli.main import COMMANDS
 from upscale.model import weights
 
@@ -28,13 +28,11 @@ def test_a_sound_installation() -> None:
 
 
 def test_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from upscale.cli.doctor import doctor as command
-
     found = Diagnosis({"upscale": "1", "packages": {"av": "18"}}, ["\x1b[31mbroken"])
     monkeypatch.setattr(doctor, "diagnose", lambda: found)
-    assert command.main(["--json"], standalone_mode=False) == 1
+    assert doctor.doctor.main(["--json"], standalone_mode=False) == 1
     assert json.loads(capsys.readouterr().out) == {"facts": found.facts, "problems": found.problems}
-    assert command.main([], standalone_mode=False) == 1
+    assert doctor.doctor.main([], standalone_mode=False) == 1
     text = capsys.readouterr().out
     assert "packages   av 18" in text
     assert "problem: ?[31mbroken" in text

@@ -19,7 +19,7 @@ import upscale
 
 def test_public_names_are_sorted_and_all_there() -> None:
     assert upscale.__all__ == sorted(upscale.__all__)
-    assert set(upscale.__all__) == set(upscale._HOMES)
+    assert set(upscale.__all__) == {*upscale._HOMES, "__version__"}
     for name in upscale.__all__:
         assert getattr(upscale, name) is not None
         assert name in dir(upscale)

@@ -19,7 +19,7 @@ import pytest
 from conftest import write_clip
 from safetensors.torch import load_file
 
-from upscale.cli import training
+from upscale.cli import train as train_command
 from upscale.cli.main import run
 from upscale.train import loop
 from upscale.train.config import SIX
@@ -91,16 +91,16 @@ def test_ctrl_c_saves_and_resume_ends_as_if_nothing_had_happened(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """Stopped inside the stage with an adversary; `--resume` needs no recipe; everything is written."""
-    shown = training.PlainDisplay.progress
+    shown = train_command.PlainDisplay.progress
 
-    def stop_in_second_stage(self: training.PlainDisplay, report: loop.Progress) -> None:
+    def stop_in_second_stage(self: train_command.PlainDisplay, report: loop.Progress) -> None:
         shown(self, report)
         if (report.stage, report.step) == ("look", 10):
             os.kill(os.getpid(), signal.SIGINT)
 
     command = _train(crops, tmp_path / "my")
     with monkeypatch.context() as patch:
-        patch.setattr(training.PlainDisplay, "progress", stop_in_second_stage)
+        patch.setattr(train_command.PlainDisplay, "progress", stop_in_second_stage)
         assert run([*command, "--recipe", str(recipe)]) == 130
     told = capsys.readouterr()
     assert told.out == ""
@@ -298,7 +298,7 @@ def test_live_display_shows_stage_losses_and_scores(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
     scores = Scores(33.5, 0.9, 0.08, 1.02, {"psnr": 32.0, "lpips": 0.12})
-    with training.display(quiet=False) as shown:
+    with train_command.display(quiet=False) as shown:
         shown.source(1, 2, "a.mp4", "damaged")
         shown.source(2, 2, "b.mp4", None)
         shown.progress(loop.Progress("gan", 2, 2, 50, 200, {"pixel": 0.0123}, 10.0, scores))

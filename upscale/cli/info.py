@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from upscale.cli.arguments import CONTEXT, flag
 from upscale.cli.text import bytes_text, clean, table
-from upscale.errors import UpscaleError, UsageError
-from upscale.job.parallel import interruptible
-from upscale.media.input.address import is_live
-from upscale.options import Options
+from upscale.errors import UsageError
 
 if TYPE_CHECKING:
+    from upscale.api import Preview
     from upscale.media.input.probe import MediaInfo
-    from upscale.media.output.plan import Plan
     from upscale.model.config import GeneratorConfig
     from upscale.model.weights import ModelFiles
 
@@ -27,10 +25,10 @@ _WEIGHTS = {".safetensors", ".onnx", ".tflite"}
 _COUNTED = (360, 640)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(context_settings=CONTEXT)
 @click.argument("name", metavar="MODEL|FILE")
 @click.option("-o", "--output", metavar="OUT", help="Video: the output to plan for [the default name].")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@flag("--json", "as_json", help="One JSON object on stdout.")
 def info(name: str, output: str | None, as_json: bool) -> None:
     """Say what a model costs, or what would become of a video's streams.
 
@@ -126,50 +124,21 @@ def _file_lines(model: ModelFiles, files: dict[str, str]) -> list[str]:
 
 
 def _video(name: str, output: str | None) -> tuple[dict[str, Any], str]:
-    from upscale.media.input.probe import probe
+    from upscale.api import preview
 
-    def both() -> tuple[MediaInfo, tuple[Plan | None, str | None, str]]:
-        return probe(name), _plan(name, output)
-
-    try:
-        # A silent stream would block this thread in a read that no signal can interrupt.
-        found, (plan, reason, place) = interruptible(both) if is_live(name) else both()
-    except UpscaleError as error:
-        error.path = error.path or name
-        raise
-    return _video_facts(found, plan, reason, place), _video_text(found, plan, reason, place)
+    found = preview(name, output)
+    return _video_facts(found), _video_text(found)
 
 
-def _plan(name: str, output: str | None) -> tuple[Plan | None, str | None, str]:
-    """The plan of the default job, or why there is none."""
-    from upscale.job.naming import resolve_output
-    from upscale.job.sizing import target_size
-    from upscale.media.input.source import Source
-    from upscale.media.output.plan import make_plan
-
-    options = Options()
-    if is_live(name) and output is None:
-        output = "recording.mkv"
-    place, _ = resolve_output(name, output, options)
-    try:
-        with Source(name) as source:
-            assert source.info.video is not None
-            size = target_size(source.info.video, options)
-            plan = make_plan(source.info, place, options, size, source.frame_format)
-            plan.warnings[:0] = source.notes
-            return plan, None, place
-    except UsageError as error:
-        return None, str(error), place
-
-
-def _video_facts(found: MediaInfo, plan: Plan | None, reason: str | None, place: str) -> dict[str, Any]:
-    video = found.video
+def _video_facts(found: Preview) -> dict[str, Any]:
+    info, plan = found.info, found.plan
+    video = info.video
     assert video is not None
     facts: dict[str, Any] = {
-        "file": found.path,
-        "format": found.format,
-        "bytes": found.size,
-        "duration": found.duration,
+        "file": info.path,
+        "format": info.format,
+        "bytes": info.size,
+        "duration": info.duration,
         "size": [video.width, video.height],
         "pix_fmt": video.pix_fmt,
         "frames": video.frames,
@@ -178,9 +147,9 @@ def _video_facts(found: MediaInfo, plan: Plan | None, reason: str | None, place:
         "rotation": video.rotation,
         "interlaced": video.interlaced,
         "hdr10": video.hdr is not None,
-        "chapters": len(found.chapters),
-        "output": place,
-        "refused": reason,
+        "chapters": len(info.chapters),
+        "output": found.output,
+        "refused": found.refused,
     }
     if plan is not None:
         facts |= {
@@ -205,36 +174,15 @@ def _video_facts(found: MediaInfo, plan: Plan | None, reason: str | None, place:
     return facts
 
 
-def _video_text(found: MediaInfo, plan: Plan | None, reason: str | None, place: str) -> str:
-    v = found.video
-    assert v is not None
-    length = f", {found.duration:.2f} s" if found.duration else ""
-    size = f", {bytes_text(found.size)}" if found.size else ""
-    rate = f", {float(v.rate):.3f} fps" if v.rate else ""
-    extra = [
-        text
-        for text, true in (
-            (f"pixels {v.sar}", v.sar != 1),
-            (f"shown turned by {v.rotation} degrees", v.rotation),
-            ("interlaced", v.interlaced),
-            ("HDR10 metadata", v.hdr is not None),
-            (f"{len(found.chapters)} chapters", found.chapters),
-        )
-        if true
-    ]
-    lines = [
-        f"{clean(found.path)}: {found.format}{length}{size}",
-        f"  {v.codec} {v.width}x{v.height} {v.pix_fmt}{rate}" + "".join(f", {e}" for e in extra),
-        "",
-    ]
+def _video_text(found: Preview) -> str:
+    info, plan = found.info, found.plan
+    lines = [*_source_lines(info), ""]
     if plan is None:
-        return "\n".join([*lines, f"would be refused: {clean(reason)}"])
-    w, h = plan.size
-    lines.append(
-        f"would become {clean(place)}: {plan.container}, {plan.encoder.codec} {w}x{h} {plan.encoder.pix_fmt}"
-    )
+        return "\n".join([*lines, f"would be refused: {clean(found.refused)}"])
+    (w, h), e = plan.size, plan.encoder
+    lines.append(f"would become {clean(found.output)}: {plan.container}, {e.codec} {w}x{h} {e.pix_fmt}")
     lines.append("")
-    by_index = {s.index: s for s in found.streams}
+    by_index = {s.index: s for s in info.streams}
     rows = []
     for s in plan.streams:
         source = by_index.get(s.index)
@@ -247,7 +195,30 @@ def _video_text(found: MediaInfo, plan: Plan | None, reason: str | None, place: 
     return "\n".join(lines)
 
 
-#: `StreamPlan.action` → for people.
+def _source_lines(info: MediaInfo) -> list[str]:
+    v = info.video
+    assert v is not None
+    length = f", {info.duration:.2f} s" if info.duration else ""
+    size = f", {bytes_text(info.size)}" if info.size else ""
+    rate = f", {float(v.rate):.3f} fps" if v.rate else ""
+    extra = [
+        text
+        for text, true in (
+            (f"pixels {v.sar}", v.sar != 1),
+            (f"shown rotated by {v.rotation} degrees", v.rotation),
+            ("interlaced", v.interlaced),
+            ("HDR10 metadata", v.hdr is not None),
+            (f"{len(info.chapters)} chapters", info.chapters),
+        )
+        if true
+    ]
+    return [
+        f"{clean(info.path)}: {info.format}{length}{size}",
+        f"  {v.codec} {v.width}x{v.height} {v.pix_fmt}{rate}" + "".join(f", {e}" for e in extra),
+    ]
+
+
+#: `StreamPlan.action`, human-readable.
 _ACTIONS = {
     "encode": "upscaled, encoded",
     "copy": "kept",

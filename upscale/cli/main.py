@@ -14,24 +14,19 @@ from typing import NoReturn
 
 import click
 
+from upscale.cli.arguments import COMMANDS
 from upscale.cli.text import say
 from upscale.errors import Interrupted, UpscaleError
 from upscale.job import stopping
 
-#: Words that are commands when they come first. A file of such a name is reached as ``./train``.
-COMMANDS = {
-    "bench": ("upscale.cli.bench", "bench"),
-    "compare": ("upscale.cli.compare", "compare"),
-    "doctor": ("upscale.cli.doctor", "doctor"),
-    "info": ("upscale.cli.info", "info"),
-    "score": ("upscale.cli.score", "score"),
-    "train": ("upscale.cli.train", "train"),
-}
+#: What may stand before a command's name: `upscale --json info FILE`.
+_FLAGS = {"-q", "--quiet", "-v", "--verbose", "-y", "--overwrite", "--json", "--no-progress"}
 #: Seconds in which a second signal counts as the first one.
 _SAME_SIGNAL = 0.5
 #: Seconds after which a signal that came at a bad moment is sent again.
 _RETRY = 0.01
-_DEFAULT = ("upscale.cli.run", "run")
+#: The command that has no name.
+_MAIN = "run"
 
 
 class Stopped(BaseException):
@@ -49,18 +44,26 @@ def main(args: list[str] | None = None) -> NoReturn:
 
 def run(args: list[str]) -> int:
     """Run the command line; returns the exit code and never raises for expected faults."""
-    module, attribute = COMMANDS.get(args[0] if args else "", _DEFAULT)
-    name = "upscale"
-    if module != _DEFAULT[0]:
-        name, args = f"upscale {args[0]}", args[1:]
+    command, args = _command(args or ["--help"])
+    program = "upscale" if command == _MAIN else f"upscale {command}"
     _catch_signals()
     try:
-        command: click.Command = getattr(import_module(module), attribute)
-        code = command.main(args, prog_name=name, standalone_mode=False)
+        function: click.Command = getattr(import_module(f"upscale.cli.{command}"), command)
+        code = function.main(args, prog_name=program, standalone_mode=False)
         sys.stdout.flush()
     except BaseException as error:
         return _report(error, verbose=any(a in ("-v", "--verbose") for a in args))
     return code if isinstance(code, int) else 0
+
+
+def _command(args: list[str]) -> tuple[str, list[str]]:
+    """The command, and its own arguments."""
+    for n, word in enumerate(args):
+        if word in COMMANDS:
+            return word, args[:n] + args[n + 1 :]
+        if word not in _FLAGS:
+            break
+    return _MAIN, args
 
 
 def _catch_signals() -> None:

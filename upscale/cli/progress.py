@@ -1,4 +1,4 @@
-"""Listeners: what a running job shows on stderr, or prints as JSON."""
+"""What a running job shows on stderr, or prints as JSON on stdout."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from upscale.cli.text import bytes_text, clean, say, table
+from upscale.cli.text import bytes_text, clean, on_terminal, say, table
 from upscale.cli.timecode import format_time
 from upscale.events import (
+    JSON_VERSION,
     BatchResult,
     BatchStart,
     Event,
@@ -46,30 +47,32 @@ def listener(
         to_stderr: stdout carries the video, so JSON goes to stderr.
     """
     if as_json:
-        yield _Json(sys.stderr if to_stderr else sys.stdout, progress and not quiet)
+        yield _JsonLines(sys.stderr if to_stderr else sys.stdout, progress and not quiet)
         return
-    terminal = sys.stderr is not None and sys.stderr.isatty()
-    lines = _Lines(quiet=quiet, verbose=verbose, progress=progress and not terminal)
+    terminal = on_terminal()
+    lines = _PlainDisplay(quiet=quiet, verbose=verbose, progress=progress and not terminal)
     if quiet or not progress or not terminal:
         yield lines
         return
-    with _Display(lines) as display:
+    with _LiveDisplay(lines) as display:
         yield display
 
 
-class _Json:
-    """One object per line; nothing else goes to that stream."""
+class _JsonLines:
+    """One object per line, the first with the version of all; nothing else goes to that stream."""
 
     def __init__(self, stream: TextIO, progress: bool) -> None:
         self._stream = stream
         self._progress = progress
+        self._version = {"version": JSON_VERSION}
 
     def __call__(self, event: Event) -> None:
         if self._progress or not isinstance(event, Progress):
-            print(json.dumps(event.as_json()), file=self._stream, flush=True)
+            print(json.dumps(event.as_json() | self._version), file=self._stream, flush=True)
+            self._version = {}
 
 
-class _Lines:
+class _PlainDisplay:
     """Plain lines on stderr."""
 
     def __init__(self, *, quiet: bool, verbose: bool, progress: bool) -> None:
@@ -106,7 +109,7 @@ class _Lines:
                 say(result_text(event), event.input)
                 if self._verbose:
                     say(busy_text(event), event.input)
-            case Skipped() if self._verbose:
+            case Skipped() if self._verbose or not self._batch:
                 say(f"skipped: {event.reason}", event.input)
             case BatchResult() if self._batch:
                 print(summary_text(event), file=sys.stderr)
@@ -128,10 +131,10 @@ class _Lines:
             say(f"{what}, then {event.encoder} {event.pix_fmt}, into {event.output}", event.input)
 
 
-class _Display:
+class _LiveDisplay:
     """Bars at the bottom of the terminal, one for each running file; lines scroll above them."""
 
-    def __init__(self, lines: _Lines) -> None:
+    def __init__(self, lines: _PlainDisplay) -> None:
         self._lines = lines
         self._files = 0
         self._number = 0
@@ -139,7 +142,7 @@ class _Display:
         self._batch: TaskID | None = None
         self._bar: Bar
 
-    def __enter__(self) -> _Display:
+    def __enter__(self) -> _LiveDisplay:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bar

@@ -1,17 +1,17 @@
-"""`upscale score`: pictures and clips with a known truth, scored on this machine."""
+"""`upscale score`: models on pictures and clips whose original is known."""
 
 from __future__ import annotations
 
 import json
 import math
-import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from upscale.cli.text import say, table
+from upscale.cli.arguments import CONTEXT, flag
+from upscale.cli.text import say, status_line, table
 
 if TYPE_CHECKING:
     from upscale.metrics.clips import Upscaler
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Results = dict[str, dict[str, list["Score"]]]
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(context_settings=CONTEXT)
 @click.argument("models", metavar="[MODEL]...", nargs=-1)
 @click.option(
     "--sets",
@@ -38,13 +38,13 @@ Results = dict[str, dict[str, list["Score"]]]
               help="psnr, ssim, lpips, flicker or vmaf (with VMAF-NEG), of clips; may be repeated. [psnr, "
               "ssim, flicker, and lpips where its weights are found]")  # fmt: skip
 @click.option("--every", type=click.IntRange(1), metavar="N",
-              help="SSIM and LPIPS look at every N-th frame only. [6]")  # fmt: skip
+              help="SSIM and LPIPS of every N-th frame only. [6]")  # fmt: skip
 @click.option("--peers", type=click.Path(exists=True, path_type=Path), metavar="DIR",
               help="Score the ONNX networks of DIR (luma or RGB) too.")  # fmt: skip
 @click.option("--backend", default="onnx", help="Runtime. [onnx]")
 @click.option("--precision", metavar="NAME", help="fp32, bf16, fp16 or int8 [the most exact there is].")
 @click.option("-o", "--output", metavar="FILE", help="Write every clip's figures to FILE as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@flag("-q", "--quiet", help="No progress.")
 def score(
     models: tuple[str, ...],
     sets: tuple[Path, ...],
@@ -59,7 +59,7 @@ def score(
     output: str | None,
     quiet: bool,
 ) -> int:
-    """Score each MODEL (default: the default one), and lanczos, against the true pictures.
+    """Score each MODEL (default: the default one), and lanczos, against the originals.
 
     A MODEL is a bundled one, a weights file, or bicubic. PSNR and SSIM are of luma. Sets are measured as
     in the literature: 2 pixels of border left out, luma not rounded to 8 bit. Clips are halved with
@@ -70,17 +70,19 @@ def score(
     from upscale.metrics.meter import EVERY, Meter
 
     results: Results = {}
+    show = status_line(quiet)
     with ExitStack() as stack:
         upscalers = _upscalers(models, peers, backend, precision, stack)
         for folder in sets:
             results[str(folder)] = {name: score_set(folder, up) for name, up in upscalers.items()}
         if clips is not None:
-            meter = Meter(measures or _usable_measures(), every or EVERY)
-            found = score_clips(clips, upscalers, crfs=crfs, frames=frames, meter=meter,
-                                on_turn=_progress(quiet))  # fmt: skip
+            meter = Meter(measures or [m for m in usable_measures() if m != "vmaf"], every or EVERY)
+            found = score_clips(
+                clips, upscalers, crfs=crfs, frames=frames, meter=meter,
+                on_turn=lambda clip, crf, name: show(f"{clip} CRF {crf:g} {name}"),
+            )  # fmt: skip
             results |= {f"{clips} at CRF {crf:g}": by_name for crf, by_name in found.items()}
-    if not quiet and sys.stderr is not None and sys.stderr.isatty():
-        click.echo("\r\033[K", err=True, nl=False)
+    show("")
     for title, by_name in results.items():
         _print(title, by_name)
     if output is not None:
@@ -109,21 +111,14 @@ def _upscalers(
     return upscalers | (dict(load_peers(peers)) if peers is not None else {})
 
 
-def _usable_measures() -> list[str]:
-    """All but VMAF, which is slow; without LPIPS and with a remark where its weights are missing."""
+def usable_measures() -> list[str]:
+    """What can be measured here; says so where the weights of LPIPS are missing."""
     from upscale.metrics.meter import available_measures
 
     usable, missing = available_measures()
     if "lpips" not in usable:
         say(missing[0])
-    return [m for m in usable if m != "vmaf"]
-
-
-def _progress(quiet: bool) -> Any:
-    """What runs now, on one line of a terminal; nothing in a file."""
-    if quiet or sys.stderr is None or not sys.stderr.isatty():
-        return lambda clip, crf, name: None
-    return lambda clip, crf, name: click.echo(f"\r\033[K{clip} CRF {crf:g} {name}", err=True, nl=False)
+    return usable
 
 
 def _means(by_name: dict[str, list[Score]]) -> dict[str, dict[str, float | None]]:
@@ -134,26 +129,33 @@ def _means(by_name: dict[str, list[Score]]) -> dict[str, dict[str, float | None]
 
 def _numbers(score: Score) -> dict[str, float | None]:
     """The measured figures, rounded; JSON has no infinity, so that of equal pictures is null."""
-    from upscale.metrics.meter import COLUMNS
-
-    given = {field: getattr(score, field) for field, _, _ in COLUMNS if getattr(score, field) is not None}
-    digits = {field: decimals + 1 for field, _, decimals in COLUMNS}
-    return {f: round(v, digits[f]) if math.isfinite(v) else None for f, v in given.items()}
+    given = {field: (getattr(score, field), decimals) for field, _, decimals in _measured([score])}
+    return {f: round(v, d + 1) if math.isfinite(v) else None for f, (v, d) in given.items()}
 
 
 def _print(title: str, by_name: dict[str, list[Score]]) -> None:
     """One table of means, a row for each method, and one of each measure by clip."""
-    from upscale.metrics.meter import COLUMNS, mean_score
+    from upscale.metrics.meter import mean_score
 
     means = [mean_score(name, scores) for name, scores in by_name.items()]
-    used = [c for c in COLUMNS if any(getattr(m, c[0]) is not None for m in means)]
-    click.echo(f"{title}, mean of {len(next(iter(by_name.values())))}")
-    rows = [[m.name, *(_text(getattr(m, f), d) for f, _, d in used)] for m in means]
-    click.echo(table(rows, ["", *(t for _, t, _ in used)]) + "\n")
-    for field, name, decimals in used:
+    pictures = [s.name[:14] for s in next(iter(by_name.values()))]
+    click.echo(f"{title}, mean of {len(pictures)}\n{figures_table(means)}\n")
+    for field, name, decimals in _measured(means):
         rows = [[n, *(_text(getattr(s, field), decimals) for s in scores)] for n, scores in by_name.items()]
-        pictures = [s.name[:14] for s in next(iter(by_name.values()))]
         click.echo(table(rows, [name, *pictures]) + "\n")
+
+
+def figures_table(scores: list[Score]) -> str:
+    """A row for each score, a column for each measure that was taken."""
+    used = _measured(scores)
+    rows = [[score.name, *(_text(getattr(score, field), d) for field, _, d in used)] for score in scores]
+    return table(rows, ["", *(title for _, title, _ in used)])
+
+
+def _measured(scores: list[Score]) -> list[tuple[str, str, int]]:
+    from upscale.metrics.meter import COLUMNS
+
+    return [column for column in COLUMNS if any(getattr(s, column[0]) is not None for s in scores)]
 
 
 def _text(value: float | None, decimals: int) -> str:
@@ -169,5 +171,5 @@ def _save(path: str, results: Results) -> None:
     }
     try:
         Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    except OSError as e:
-        raise OutputError(e.strerror or str(e), path=path) from e
+    except OSError as error:
+        raise OutputError(error.strerror or str(error), path=path) from error

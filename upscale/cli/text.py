@@ -1,9 +1,10 @@
-"""What is safe and pleasant to print."""
+"""What is safe to print, and how numbers and tables look."""
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 
 # C0, DEL and C1 controls can drive a terminal; lone surrogates (undecodable file names) cannot be
 # encoded; bidirectional controls can make a name read as another.
@@ -19,20 +20,38 @@ def clean(text: object) -> str:
     return _SECRET.sub(r"\1***@", _UNSAFE.sub("?", str(text)))
 
 
-def bytes_text(count: float) -> str:
-    """``812 B``, ``3.4 MB``: decimal units."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
 def say(message: object, path: str | None = None) -> None:
     """One line ``upscale: PATH: MESSAGE`` on stderr, if there is one."""
     where = f"{clean(path)}: " if path else ""
     if sys.stderr is not None:
         print(f"upscale: {where}{clean(message)}", file=sys.stderr, flush=True)
+
+
+def on_terminal() -> bool:
+    """Whether a display on stderr can be seen and redrawn."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def status_line(quiet: bool) -> Callable[[str], None]:
+    """Shows what runs now on one line of a terminal, which the next text replaces; "" ends that.
+
+    Args:
+        quiet: show nothing, as where stderr is no terminal.
+    """
+    if quiet or not on_terminal():
+        return lambda text: None
+    return lambda text: print(f"\r\033[K{clean(text)}", end="", file=sys.stderr, flush=True)
+
+
+def bytes_text(count: float) -> str:
+    """``812 B``, ``3.4 MB``, ``123 GB``: decimal units, three digits."""
+    for unit, decimals in (("B", 0), ("kB", 1), ("MB", 1), ("GB", 1)):
+        if round(count, decimals) < 100:
+            return f"{count:.{decimals}f} {unit}"
+        if round(count) < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
 
 
 def table(rows: list[list[str]], header: list[str]) -> str:

@@ -1,18 +1,23 @@
-"""`upscale train`: options to one `TrainJob`, its result to stdout."""
+"""`upscale train`: options to one `TrainJob`, its progress on stderr, its result on stdout."""
 
 from __future__ import annotations
 
 import json
+import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from upscale.cli.text import say, table
-from upscale.errors import Interrupted, TrainError, UsageError
+from upscale.cli.arguments import CONTEXT, flag
+from upscale.cli.text import clean, on_terminal, say, table
+from upscale.cli.timecode import format_time
+from upscale.errors import Interrupted, TrainError, UpscaleError, UsageError
+from upscale.job.stopping import StopRequest, stop_requests_to
 
 try:
     from upscale.train.config import TrainConfig, TrainJob
@@ -20,13 +25,17 @@ try:
     from upscale.train.losses import LOSSES
     from upscale.train.recipe import override, read_recipe
 except ImportError as e:
-    raise TrainError(f"training needs {e.name}: pip install 'upscale[train]'") from e
+    raise TrainError(f"training needs {e.name}: pip install '.[train]'") from e
 
 if TYPE_CHECKING:
     from upscale.train.export import Exported
+    from upscale.train.loop import Hooks, Progress
+    from upscale.train.validate import Scores
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: Seconds between two lines where there is no terminal.
+_LINE_EVERY = 20.0
 _DEFAULTS = {f.name: f.default for f in fields(TrainConfig)}
 
 
@@ -62,12 +71,12 @@ def _pairs(context: click.Context, option: click.Parameter, values: tuple[str, .
     return found
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(context_settings=CONTEXT)
 @click.argument("folder", metavar="CLIPS", type=_path())
 @click.option("-o", "--output", type=_path(), help="Files to write, without suffix.")
 @click.option("--run", type=_path(), help="Folder for crops, checkpoints and logs [OUTPUT.run].")
 @click.option("--crops", type=_path(exists=True), help="Crops that another run made, RUN/crops.")
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run, with its own settings.")
+@flag("--resume", help="Continue an interrupted run, with its own settings.")
 @click.option("--start-from", type=_path(exists=True), help="Checkpoint to start from.")
 @click.option(
     "--teacher", type=_path(exists=True), help="Checkpoint of a larger network that guides this one."
@@ -99,7 +108,7 @@ def _pairs(context: click.Context, option: click.Parameter, values: tuple[str, .
     help="Show all losses and stop.",
 )  # fmt: skip
 @click.option("--preview-data", type=_path(), metavar="PNG", help="Only draw pairs of every degradation.")
-@click.option("-q", "--quiet", is_flag=True, help="Only the result and files that are skipped.")
+@flag("-q", "--quiet", help="Only the result and files that are skipped.")
 def train(
     folder: Path,
     output: Path | None,
@@ -155,22 +164,44 @@ def _preview(folder: Path, out: Path, config: TrainConfig) -> int:
 
 
 def _run(job: TrainJob, quiet: bool) -> int:
-    from upscale.cli.training import StopFlag, display
     from upscale.train.distributed import launched
     from upscale.train.job import train as run_training
 
     leads = launched()[0] == 0
-    flag = StopFlag(leads)
+    stop = _Stop(leads)
     try:
         with display(quiet or not leads) as shown:
-            exported = run_training(job, shown.source, shown.hooks(flag))
+            exported = run_training(job, shown.source, shown.hooks(stop))
     except Interrupted as stopped:
         if leads:
             say(stopped, str(job.run_folder))
-        return 128 + flag.number if flag.number else stopped.exit_code
+        return (stop.reason or stopped).exit_code
     if exported:
         click.echo(json.dumps(_result(exported)))
     return 0
+
+
+class _Stop(StopRequest):
+    """Lets the first signal wait until the step is done and the state is saved; says so once.
+
+    Args:
+        speaks: False in all processes but the first.
+    """
+
+    def __init__(self, speaks: bool) -> None:
+        super().__init__()
+        self._speaks = speaks
+
+    def request(self, reason: UpscaleError) -> None:
+        if self._speaks and self.reason is None:
+            say("stopping after this step; once more stops at once, without saving")
+        super().request(reason)
+
+    @contextmanager
+    def while_training(self) -> Iterator[Callable[[], bool]]:
+        """For `Hooks.stopping`: gives the function that tells whether to stop."""
+        with stop_requests_to(self):
+            yield lambda: self.reason is not None
 
 
 def _result(exported: list[Exported]) -> dict[str, Any]:
@@ -193,3 +224,136 @@ def _model(exported: Exported) -> dict[str, Any]:
         "scores": metadata["scores"],
         "parity": asdict(exported.parity),
     }
+
+
+@contextmanager
+def display(quiet: bool) -> Iterator[PlainDisplay]:
+    """A live display on a terminal, else plain lines; with `quiet` only what went wrong."""
+    if quiet or not on_terminal():
+        yield PlainDisplay(quiet)
+        return
+    with _Live() as live:
+        yield live
+
+
+class PlainDisplay:
+    """Plain lines on stderr."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._last = time.monotonic()
+        self._skipped: list[tuple[str, str]] = []
+
+    def hooks(self, stop: _Stop) -> Hooks:
+        """What the loop calls."""
+        from upscale.train.loop import Hooks
+
+        stopping: Callable[[], AbstractContextManager[Callable[[], bool]]] = stop.while_training
+        return Hooks(progress=self.progress, stopping=stopping)
+
+    def source(self, done: int, total: int, name: str, error: str | None) -> None:
+        """One file of the material was read; the last one names all that were skipped."""
+        if error:
+            self._skipped.append((name, error))
+        if done == total:
+            self._total(total)
+        elif self._due():
+            self._say(f"crops: {done} of {total} files")
+
+    def _total(self, total: int) -> None:
+        for name, error in self._skipped:
+            self._say(f"skipped: {error}", name)
+        if not self._quiet:
+            self._say(f"crops: {total - len(self._skipped)} of {total} files read")
+
+    def progress(self, report: Progress) -> None:
+        """Some steps were taken."""
+        if report.scores is not None and not self._quiet:
+            self._say(f"{step_text(report)}, {losses_text(report)}; {scores_text(report.scores)}")
+        elif self._due():
+            self._say(f"{step_text(report)}, {losses_text(report)}")
+
+    def _say(self, text: str, path: str | None = None) -> None:
+        say(text, path)
+
+    def _due(self) -> bool:
+        if self._quiet or time.monotonic() - self._last < _LINE_EVERY:
+            return False
+        self._last = time.monotonic()
+        return True
+
+
+class _Live(PlainDisplay):
+    """A bar at the bottom of the terminal with the losses and the last validation under it."""
+
+    def __enter__(self) -> _Live:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._scores = ""
+        self._began = time.monotonic()
+        self._live = Live(
+            "", console=Console(stderr=True), refresh_per_second=4, transient=True, redirect_stdout=False
+        )
+        self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._live.stop()
+
+    def source(self, done: int, total: int, name: str, error: str | None) -> None:
+        if error:
+            self._skipped.append((name, error))
+        self._show(done, total, [f"crops: {done} of {total} files, {clean(name)}"])
+        if done == total:
+            self._total(total)
+
+    def progress(self, report: Progress) -> None:
+        if report.scores is not None:
+            self._scores = f"{report.stage} {report.step}: {scores_text(report.scores)}"
+            self._say(f"{step_text(report)}; {scores_text(report.scores)}")
+        lines = [step_text(report), losses_text(report)]
+        if self._scores:
+            lines.append(f"held out, {self._scores}")
+        self._show(report.step, report.iterations, lines)
+
+    def _say(self, text: str, path: str | None = None) -> None:
+        where = f"{clean(path)}: " if path else ""
+        self._live.console.print(f"upscale: {where}{clean(text)}", markup=False, highlight=False)
+
+    def _show(self, done: int, total: int, lines: list[str]) -> None:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        rows = Table.grid(expand=True)  # a bar that is in no table does not end its line
+        rows.add_row(ProgressBar(total, done))
+        for line in [*lines, f"{format_time(time.monotonic() - self._began)} so far"]:
+            rows.add_row(Text(line))
+        self._live.update(rows)
+
+
+def step_text(report: Progress) -> str:
+    """``gan (2/2), step 50/200, 8.1 it/s, 0:18 left``."""
+    left = (report.iterations - report.step) / max(report.steps_per_second, 1e-6)
+    number = f" ({report.number}/{report.stages})" if report.stages > 1 else ""
+    return (
+        f"{report.stage}{number}, step {report.step}/{report.iterations}, "
+        f"{report.steps_per_second:.1f} it/s, {format_time(left)} left"
+    )
+
+
+def losses_text(report: Progress) -> str:
+    """``pixel 0.0123, adversarial 0.69``."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in report.losses.items())
+
+
+def scores_text(scores: Scores) -> str:
+    """Held-out scores, and what lanczos has on the same frames."""
+    base = scores.lanczos
+    parts = [f"PSNR {scores.psnr:.2f} dB (lanczos {base['psnr']:.2f})", f"SSIM {scores.ssim:.4f}"]
+    if scores.lpips is not None:
+        parts.append(f"LPIPS {scores.lpips:.4f} (lanczos {base['lpips']:.4f})")
+    if scores.flicker is not None:
+        parts.append(f"flicker {scores.flicker:.2f}")
+    return ", ".join(parts)
