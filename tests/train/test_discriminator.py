@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from upscale.train.losses.adversarial import PatchDiscriminator, discriminator_loss
+from upscale.train.losses.adversarial import (
+    ConditionalDiscriminator,
+    PatchDiscriminator,
+    discriminator_loss,
+    matching_loss,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -118,3 +124,31 @@ def test_gradient_reaches_the_picture() -> None:
     PatchDiscriminator(8)(x).mean().backward()
     assert x.grad is not None
     assert (x.grad != 0).float().mean() > 0.9
+
+
+def test_a_conditional_one_learns_what_belongs_to_the_small_picture() -> None:
+    """Both pictures are real; only one is the original of the small one that lies beside it."""
+    network = ConditionalDiscriminator(8)
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3, betas=(0.5, 0.9))
+
+    def logits() -> tuple[Tensor, Tensor]:
+        real, other = F.interpolate(torch.rand(2, 8, 1, 8, 8), scale_factor=(1, 4, 4)).unbind()
+        low = F.avg_pool2d(real, 2)
+        return tuple(torch.cat([j[-1].flatten() for j in network.judge(x, low)]) for x in (real, other))
+
+    for _ in range(150):
+        optimizer.zero_grad()
+        discriminator_loss("hinge", *logits()).backward()
+        optimizer.step()
+    network.eval()
+    real, fake = logits()
+    assert real.mean() > fake.mean() + 0.5
+
+
+def test_matching_asks_for_the_features_of_the_true_picture() -> None:
+    network = PatchDiscriminator(8)
+    truth, near, far = torch.rand(3, 2, 1, 16, 16)
+    near = truth + 0.1 * (near - truth)
+    (real,), (close,), (distant,) = (network.judge(x, x) for x in (truth, near, far))
+    assert matching_loss(real[:-1], real[:-1]) == 0
+    assert 0 < matching_loss(real[:-1], close[:-1]) < matching_loss(real[:-1], distant[:-1])

@@ -62,6 +62,7 @@ def test_every_loss_is_listed_without_torch() -> None:
         "temporal",
         "smooth",
         "distill",
+        "matching",
     }
     for name, info in LOSSES.items():
         assert info.name == name

@@ -55,6 +55,15 @@ def test_training_beats_repeated_pixels(crops: Path, tmp_path: Path) -> None:
     assert scores[-1].ssim > anchor.ssim
 
 
+def test_a_conditional_discriminator_and_matching(crops: Path, tmp_path: Path) -> None:
+    losses = {"pixel": 1.0, "adversarial": 0.01, "matching": 0.1}
+    stage = replace(LOOK, iterations=4, discriminator="conditional", losses=losses)
+    reports: list[loop.Progress] = []
+    config = replace(TINY, stages=(stage,))
+    loop.train_stages(crops, tmp_path, config, hooks=loop.Hooks(progress=reports.append))
+    assert set(reports[-1].losses) == {*losses, "discriminator"}
+
+
 def test_stages_follow_each_other(crops: Path, tmp_path: Path) -> None:
     """The second begins where the best of the first ended, and has the losses it asked for."""
     reports: list[loop.Progress] = []

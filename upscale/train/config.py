@@ -17,6 +17,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Weight = Annotated[float, Meta(ge=0, le=1e300)]
 PixelKind = Literal["charbonnier", "l1", "mse", "psnr"]
 AdversarialKind = Literal["relativistic", "hinge"]
+DiscriminatorKind = Literal["patch", "conditional"]
 HeldOutKind = Literal["clean", "crf23", "crf28", "crf33", "crf36", "divx"]
 
 PIXEL_KINDS: tuple[str, ...] = get_args(PixelKind)
@@ -62,6 +63,8 @@ class Stage:
         losses: weight of each of `upscale.train.losses.LOSSES`; what is missing has none.
         pixel: kind of the pixel loss, one of `PIXEL_KINDS`.
         adversarial: kind of the adversarial loss, one of `ADVERSARIAL_KINDS`.
+        discriminator: "patch" looks at the large picture alone, "conditional" at it beside the small one,
+            at two scales; for the latter `patch` is a multiple of 8.
         discriminator_rate: Adam's for the discriminator, along the same curve.
         mix: share of each of `DEGRADATIONS`, summing to 1; what is missing has none. In a recipe
             ``{ bicubic = 0.2, divx = 0.8 }``, or six numbers, for those of `SIX`.
@@ -81,6 +84,7 @@ class Stage:
     losses: dict[str, Weight] = field(default_factory=lambda: {"pixel": 1.0})
     pixel: PixelKind = "charbonnier"
     adversarial: AdversarialKind = "relativistic"
+    discriminator: DiscriminatorKind = "patch"
     discriminator_rate: Rate = 2e-4
     mix: dict[str, Share] = field(
         default_factory=lambda: dict(zip(SIX, (0.08, 0.07, 0.42, 0.28, 0.1, 0.05), strict=True))
@@ -92,7 +96,7 @@ class Stage:
     @property
     def has_adversary(self) -> bool:
         """Whether a discriminator is trained beside the generator."""
-        return self.losses.get("adversarial", 0.0) > 0
+        return self.losses.get("adversarial", 0.0) > 0 or self.losses.get("matching", 0.0) > 0
 
 
 #: What `upscale train CLIPS -o OUTPUT` does: come near the originals, then learn to look like it.

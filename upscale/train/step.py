@@ -14,7 +14,13 @@ from upscale.backends.pytorch import cpu_has_bf16
 from upscale.train.batches import Batch
 from upscale.train.config import Stage, TrainConfig
 from upscale.train.distributed import Group
-from upscale.train.losses.adversarial import PatchDiscriminator, discriminator_loss, generator_loss
+from upscale.train.losses.adversarial import (
+    ConditionalDiscriminator,
+    PatchDiscriminator,
+    discriminator_loss,
+    generator_loss,
+    matching_loss,
+)
 from upscale.train.losses.distill import Distiller
 from upscale.train.losses.optimal_transport import transport_loss
 from upscale.train.losses.perceptual import Perceptual
@@ -60,10 +66,11 @@ class StageTrainer:
         self.model = generator.to(device)
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizer = _adam(self.model, stage.learning_rate)
-        self.discriminator: nn.Module | None = None
+        self.discriminator: PatchDiscriminator | ConditionalDiscriminator | None = None
         self.discriminator_optimizer: Adam | None = None
         if stage.has_adversary:
-            self.discriminator = PatchDiscriminator().to(device)
+            kind = ConditionalDiscriminator if stage.discriminator == "conditional" else PatchDiscriminator
+            self.discriminator = kind().to(device)
             self.discriminator_optimizer = _adam(self.discriminator, stage.discriminator_rate)
         self.perceptual = Perceptual().to(device) if stage.losses.get("perceptual") else None
         guided = bool(stage.losses.get("distill"))
@@ -94,9 +101,9 @@ class StageTrainer:
         self._average(step)
         if self.discriminator is not None and self.discriminator_optimizer is not None:
             self.discriminator.requires_grad_(True)
-            with self._autocast():
-                real, fake = self.discriminator(inputs.reference), self.discriminator(inputs.seen.detach())
-            loss = discriminator_loss(self.stage.adversarial, real.float(), fake.float())
+            judged = self._judged(self.discriminator, inputs, inputs.seen.detach())
+            kind = self.stage.adversarial
+            loss = torch.stack([discriminator_loss(kind, r[-1], f[-1]) for r, f in judged]).mean()
             rate = self.stage.discriminator_rate * share
             _apply(self.discriminator_optimizer, rate, loss, self.group)
             losses["discriminator"] = loss
@@ -114,9 +121,12 @@ class StageTrainer:
             )
         if self.discriminator is not None:
             self.discriminator.requires_grad_(False)
-            with self._autocast():
-                real, fake = self.discriminator(inputs.reference), self.discriminator(inputs.seen)
-            losses["adversarial"] = generator_loss(self.stage.adversarial, real.float(), fake.float())
+            judged, kind = self._judged(self.discriminator, inputs, inputs.seen), self.stage.adversarial
+            if weights.get("adversarial"):
+                asked = [generator_loss(kind, real[-1], fake[-1]) for real, fake in judged]
+                losses["adversarial"] = torch.stack(asked).mean()
+            if weights.get("matching"):
+                losses["matching"] = torch.stack([matching_loss(r[:-1], f[:-1]) for r, f in judged]).mean()
         if weights.get("tangent"):
             part = batch.low[:TANGENT_CROPS, :, :TANGENT_PATCH, :TANGENT_PATCH]
             losses["tangent"] = tangent_loss(self.model, part)
@@ -132,6 +142,15 @@ class StageTrainer:
             with self._autocast():
                 losses["distill"] = self.distiller(self.model, batch.low, output)
         return losses
+
+    def _judged(
+        self, discriminator: PatchDiscriminator | ConditionalDiscriminator, inputs: LossInputs, fake: Tensor
+    ) -> list[tuple[list[Tensor], list[Tensor]]]:
+        """By judge: features and, last, logits of the true picture and of `fake`."""
+        with self._autocast():
+            both = [discriminator.judge(picture, inputs.low) for picture in (inputs.reference, fake)]
+        real, made = ([[part.float() for part in judge] for judge in judges] for judges in both)
+        return list(zip(real, made, strict=True))
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
@@ -157,6 +176,11 @@ class LossInputs:
     def seen(self) -> Tensor:
         """The output before its levels were changed, rounded: else flat areas would not show their steps."""
         return round_codes((self.output - self.batch.offset) / self.batch.gain)
+
+    @cached_property
+    def low(self) -> Tensor:
+        """What the output was made from, before its levels were changed."""
+        return (self.batch.low - self.batch.offset) / self.batch.gain
 
     @cached_property
     def reference(self) -> Tensor:

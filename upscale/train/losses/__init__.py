@@ -41,6 +41,12 @@ _ALL = (
         "Lim and Ye 2017; Jolicoeur-Martineau 2018; Miyato et al. 2018",
     ),
     LossInfo(
+        "matching",
+        0.0,
+        "look real: what the discriminator sees in it is what it sees in the true picture",
+        "Larsen et al. 2016; Wang et al. 2018, pix2pixHD",
+    ),
+    LossInfo(
         "tangent",
         0.01,
         "tangent space: the generator's Jacobian keeps its rank",
