@@ -12,9 +12,9 @@ from upscale.media.pixels.planes import Plane
 
 #: Side of the blocks that are compared, in pixels: eight samples of 8 bit are one 64-bit word.
 BLOCK = 8
-#: What a crop costs beside its pixels, in pixels: the call into the runtime, finding and pasting it.
+#: Cost of a crop beyond its pixels, in pixels: the call into the runtime, finding and pasting it.
 OVERHEAD = 1000
-#: Boxes whose crops cost less are not worth the search for a cut.
+#: Boxes whose crops cost less are not searched for a cut.
 _DIVISIBLE = 12 * OVERHEAD
 #: Crops that cost more than this share of the picture do not pay.
 WORTHWHILE = 0.75
@@ -87,8 +87,8 @@ class Box:
 @dataclass(frozen=True, slots=True)
 class Crop:
     """Attributes:
-    source: what the network is given.
-    target: the part of its output that is right and needed, in pixels of the input.
+    source: the input of the network.
+    target: the part of its output that is exact and needed, in pixels of the input.
     """
 
     source: Box
@@ -126,7 +126,7 @@ def changed_blocks(before: Plane, now: Plane) -> Changed:
 
 
 def cover(changed: Changed, border: int, height: int, width: int) -> list[Crop] | None:
-    """Crops that hold everything that the changed blocks have an effect on, and little else.
+    """Crops that hold everything that the changed blocks affect, and little else.
 
     Args:
         changed: of `changed_blocks`.
@@ -159,7 +159,7 @@ def cover(changed: Changed, border: int, height: int, width: int) -> list[Crop] 
 
 
 def _least_area(changed: Changed, reach: int) -> int:
-    """Pixels that crops have at least: of blocks that lie whole within `reach` pixels of a changed one."""
+    """Pixels that crops have at least: of blocks that lie wholly within `reach` pixels of a changed one."""
     steps = reach // BLOCK
     for _ in range(2):  # rows, then columns
         wide = changed.copy()
@@ -171,7 +171,7 @@ def _least_area(changed: Changed, reach: int) -> int:
 
 
 class _Cutter:
-    """Divides a map of changed blocks where that saves pixels; boxes are in blocks."""
+    """Splits a map of changed blocks where that saves pixels; boxes are in blocks."""
 
     def __init__(self, changed: Changed, reach: int, height: int, width: int) -> None:
         """`reach` is how much larger than its box, on each side, a crop of a height × width picture is."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
     import av
 
 
-class Repeats:
-    """Remembers the last frames that were finished; safe to use from several threads at once.
+#: Frames that differ in one of these are not compared.
+_KIND = attrgetter("width", "height", "format.name", "interlaced_frame")
 
-    What swscale makes of a plane depends on that plane alone, so equal planes need no scaling. Side data
+
+class Repeats:
+    """Remembers the last finished frames; safe to use from several threads at once.
+
+    How swscale scales a plane depends on that plane alone, so equal planes need no scaling. Side data
     (captions, HDR metadata) belongs to one frame: frames that have any are not repeated.
     """
 
@@ -30,19 +35,19 @@ class Repeats:
         self._local = threading.local()
 
     def find(self, frame: av.VideoFrame) -> tuple[av.VideoFrame | None, bool]:
-        """What there is already of the output for `frame`.
+        """What is known already of the output for `frame`.
 
         Returns:
-            A frame of the output's size with the times of `frame`, and whether its luma is right as well:
+            A frame of the output's size with the times of `frame`, and whether its luma is correct too:
             then it shares its memory with the earlier output and need not be remembered; else it may be
             written to. (None, False) where chroma must be scaled.
         """
         past = self._past
         place, whole = _search(past, frame)
-        # Asked last: it costs a little each time.
+        # Checked last: it costs a little each time.
         if place is None or has_side_data(frame) or has_side_data(past[place].frame):
             return None, False
-        if whole and place:  # what comes again and again is not forgotten
+        if whole and place:  # what repeats again and again is not forgotten
             self._past = (past[place], *past[:place], *past[place + 1 :])
         out = self._through("null" if whole else "copy", past[place].out)
         out.pts, out.duration = frame.pts, frame.duration
@@ -53,7 +58,7 @@ class Repeats:
     def remember(self, frame: av.VideoFrame, out: av.VideoFrame) -> None:
         """Keep a finished output and the frame that it was made of; neither may be written to afterwards.
 
-        In moving video, where nothing comes again, only the last one is kept.
+        In moving video, where nothing repeats, only the last one is kept.
         """
         # A reference of its own: the encoder's side sets times and tags of the other.
         done = _Done(frame, _planes(frame), self._through("null", out))
@@ -86,7 +91,7 @@ def _search(past: tuple[_Done, ...], frame: av.VideoFrame) -> tuple[int | None, 
     chroma = None
     planes = _planes(frame) if past else []
     for place, done in enumerate(past):
-        if not _alike(frame, done.frame):
+        if _KIND(frame) != _KIND(done.frame):
             break
         if all(map(np.array_equal, planes[1:], done.planes[1:])):
             if np.array_equal(planes[0], done.planes[0]):
@@ -103,12 +108,3 @@ def _has_moved(before: Plane, now: Plane) -> bool:
 
 def _planes(frame: av.VideoFrame) -> list[Plane]:
     return [plane_view(frame, index) for index in range(len(frame.planes))]
-
-
-def _alike(frame: av.VideoFrame, other: av.VideoFrame) -> bool:
-    return (frame.width, frame.height, frame.format.name, frame.interlaced_frame) == (
-        other.width,
-        other.height,
-        other.format.name,
-        other.interlaced_frame,
-    )

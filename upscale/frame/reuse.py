@@ -1,7 +1,7 @@
-"""Computes only what changed since a frame before: the rest of that one's output is copied.
+"""Computes only what changed since an earlier frame: the rest of that one's output is copied.
 
-Not only since the last one: a still picture that was compressed with B-frames comes and goes in a few states,
-which differ in the last bit here and there, as often as it is refined; a cursor blinks between two.
+Not only since the last one: a still picture that was compressed with B-frames alternates between a few
+states, which differ in the last bit here and there, as often as it is refined; a cursor blinks between two.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from upscale.model.config import GeneratorConfig
 #: Sides of crops in pixels: few, because runtimes prepare for each new shape, which costs time and memory.
 #: Steps of a fifth of these bring no speed. Even, for `ReceptiveField.multiple`.
 SIDES = (48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536)
-#: How many times too large a crop may be instead of one whose shape must be checked first, …
+#: How many times larger than needed a crop may be to avoid checking a new shape, …
 _MAX_EXCESS = 1.3
-#: … and how often.
+#: … until that shape was requested so often.
 _MAX_REQUESTS = 8
 #: How many frames are kept to compare with: two groups of a P-frame and three B-frames, …
 _MAX_HISTORY = 8
-#: … or less if the luma planes of their outputs would take more bytes than this, but never under …
+#: … or less if the luma planes of their outputs would take more bytes than this, but never less than …
 _HISTORY_BYTES = 16 << 20
 #: … one such group.
 _MIN_HISTORY = 4
-#: Older frames than the last are looked at if at most this share of the blocks changed since it: of states
-#: that come and go few differ.
+#: Older frames than the last are compared if at most this share of the blocks changed since it: states that
+#: alternate differ in few.
 _NEARLY_STILL = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class ReceptiveField:
-    """What must be known of a network to compute a part of its output.
+    """What must be known about a network to compute a part of its output.
 
     Attributes:
         border: how far the effect of an input pixel reaches, in pixels.
@@ -52,7 +52,7 @@ class ReceptiveField:
 
     @classmethod
     def of(cls, config: GeneratorConfig) -> ReceptiveField:
-        """The reach of a generator of this shape."""
+        """The receptive field of a generator of this shape."""
         side = complexity(config).receptive_field
         return cls((side - config.unshuffle) // 2, config.multiple)
 
@@ -66,16 +66,16 @@ class Reuse:
     """A backend's call that repeats an earlier output where the input's samples are those of that call.
 
     The result is the same, bit for bit, as the backend's for the whole plane. That a runtime computes a
-    pixel alike in a crop and in the whole is checked here for each shape of crop before it is used.
+    pixel equally in a crop and in the whole is checked here for each shape of crop before it is used.
 
     Calls may overlap: each is compared with those that began before it, and waits for the output of the one
-    that it resembles most.
+    that is most similar.
     """
 
     def __init__(self, backend: Backend, reach: ReceptiveField) -> None:
         self._backend = backend
         self._reach = reach
-        self._check = _Check(backend, reach)
+        self._check = _ShapeCheck(backend, reach)
         self._lock = threading.Lock()
         self._past: list[_Call] = []  # the latest first
         self._pixels = 0
@@ -104,7 +104,7 @@ class Reuse:
         return result
 
     def repeated(self) -> None:
-        """Count a call that the caller spared itself: input and output are those of an earlier one."""
+        """Count a call that the caller avoided: input and output are those of an earlier one."""
         with self._lock:
             self._pixels += self._past[0].luma.size if self._past else 0
 
@@ -115,7 +115,7 @@ class Reuse:
             return self._pixels, self._computed
 
     def _forget_before(self, call: _Call) -> None:
-        """Free what is older than `call`: in moving video and after cuts nothing comes again."""
+        """Free what is older than `call`: in moving video and after cuts nothing repeats."""
         with self._lock:
             newer = takewhile(lambda one: one is not call, self._past)
             self._past = [*newer, call]
@@ -170,23 +170,21 @@ class _Call:
     max_value: int
     output: Future[Luma] = field(default_factory=Future)
 
-    def comparable(self, later: _Call) -> bool:
-        return (self.luma.shape, self.luma.dtype, self.max_value) == (
-            later.luma.shape,
-            later.luma.dtype,
-            later.max_value,
-        )
+    @property
+    def kind(self) -> object:
+        """Calls of different kinds are not compared."""
+        return self.luma.shape, self.luma.dtype, self.max_value
 
 
 def _nearest(past: list[_Call], call: _Call) -> tuple[_Call, Changed] | None:
-    """The call from which `call` differs in the fewest blocks, and where; None if it pays with none.
+    """The call from which `call` differs in the fewest blocks, and where; None if reuse does not pay.
 
-    Where more than a little has moved since the last frame, older ones are not looked at.
+    Where more than a little has moved since the last frame, older ones are not compared.
     """
     nearest: tuple[_Call, Changed] | None = None
     fewest = 0
     for before in past:
-        if not before.comparable(call):
+        if before.kind != call.kind:
             break
         changed = changed_blocks(before.luma, call.luma)
         number = int(np.count_nonzero(changed))
@@ -199,12 +197,12 @@ def _nearest(past: list[_Call], call: _Call) -> tuple[_Call, Changed] | None:
     return nearest
 
 
-class _Check:
+class _ShapeCheck:
     """Which shapes of crops a runtime computes exactly as the whole plane.
 
-    Runtimes choose their kernels by shape, and float sums depend on their order. 16-bit code values show a
-    difference in the last bits of a float sooner or later: over thousands of pixels they cannot miss it.
-    Networks of 8-bit integers have no such bits.
+    Runtimes choose their kernels by shape, and float sums depend on their order. In 16-bit code values a
+    difference in the last bits of a float shows in some of thousands of pixels. Networks of 8-bit integers
+    have no such bits.
     """
 
     def __init__(self, backend: Backend, reach: ReceptiveField) -> None:
@@ -223,7 +221,7 @@ class _Check:
         """Shapes that hold `source`, the one to be tried first first; never the whole of a plane of `size`.
 
         One that is known already and not much too large comes before a new one, which costs a check, unless
-        the new one has been wished for often.
+        the new one was requested often.
         """
         heights, widths = (_sides(length, self._reach.multiple) for length in size)
         row, column = bisect_left(heights, source.height), bisect_left(widths, source.width)

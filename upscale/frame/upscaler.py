@@ -44,7 +44,7 @@ class FrameUpscaler:
         self._backend = backend
         self._reach = None if reuse is None else ReceptiveField.of(reuse)
         self._repeats = None if reuse is None else Repeats()
-        self._reuses: list[Reuse] = []  # one for each time that luma is doubled
+        self._reuses: list[Reuse] = []  # one for each doubling of luma
         self._lock = threading.Lock()
         self._kernel = resampler.upper()
         self._local = threading.local()
@@ -57,7 +57,7 @@ class FrameUpscaler:
 
         Returns:
             A frame of `size` with the same format, pts, time base, duration and colour tags (the
-            frame itself where it has that size already).
+            frame itself if it has that size already).
 
         Raises:
             BackendError: the network failed or broke its contract.
@@ -72,7 +72,7 @@ class FrameUpscaler:
                 reuse.repeated()
         elif self._backend is not None:
             self._write_luma(frame, out, self._backend)
-        # Times and side data were copied by swscale's wrapper; the tags were replaced for the scaling.
+        # Times and side data were copied by swscale's wrapper; the colour tags were replaced for the scaling.
         out.pict_type = 0  # the encoder decides, not the source's GOP
         out.color_range, out.colorspace = frame.color_range, frame.colorspace
         out.color_primaries, out.color_trc = frame.color_primaries, frame.color_trc
@@ -96,7 +96,7 @@ class FrameUpscaler:
         while luma.shape[1] < width or luma.shape[0] < height:
             wanted = (luma.shape[0] * backend.scale, luma.shape[1] * backend.scale)
             into = target if wanted == target.shape else None
-            luma = self._step(step, backend)(luma, limit, into)
+            luma = self._doubler(step, backend)(luma, limit, into)
             if luma.shape != wanted:
                 raise BackendError(f"{backend.name} returned {luma.shape} where {wanted} was expected")
             step += 1
@@ -104,7 +104,7 @@ class FrameUpscaler:
             fitted = self._resize(gray_frame(luma, bit_depth(frame.format)), "luma")
             write_plane(out, 0, plane_view(fitted, 0))
 
-    def _step(self, number: int, backend: Backend) -> Backend | Reuse:
+    def _doubler(self, number: int, backend: Backend) -> Backend | Reuse:
         """What doubles luma for the first, second, … time."""
         if self._reach is None:
             return backend
