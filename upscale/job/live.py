@@ -1,9 +1,9 @@
-"""Inputs that do not wait, and jobs that end when somebody says so.
+"""Inputs that do not wait, and jobs that end when the user says so.
 
-Between the decoder and the network stands a `LiveFrameQueue`: a thread that reads as the data comes and a
-short queue. In real time, frames that the machine cannot take are dropped there, before they cost anything.
-A job whose input is live runs in a thread of its own (`run_in_thread`), so that Ctrl-C reaches the caller at
-once, whatever hangs, and the recording is finished in order.
+Between the decoder and the network is a `LiveFrameQueue`: a thread that reads as the data comes, and a
+short queue. In real time, frames that the machine cannot process are dropped there, before they cost
+anything. A job whose input is live runs in a thread of its own (`run_in_thread`), so that Ctrl-C reaches
+the caller at once, whatever hangs, and the recording is finished properly.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
 from contextlib import suppress
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from upscale.errors import Interrupted, UsageError
+from upscale.job.parallel import in_thread
 from upscale.media.input.address import check_options, parse
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 #: frames/s. In real time this, and the frames in flight behind it, are all that a frame can be late.
 WAITING_FRAMES = 8
 
-#: What came while the job was opened and set up is no sign of a slow machine: so many may wait at first,
-#: and fewer and fewer in these seconds.
+#: What came while the job was opened and set up does not mean that the machine is slow: so many may wait
+#: at first, and fewer and fewer in these seconds.
 FIRST_FRAMES, FIRST_SECONDS = 32, 4.0
 
 #: Packets of other streams that wait at most, about a minute and a half of sound: they are never dropped.
@@ -47,9 +47,9 @@ class LiveJob:
     """What a job with a live input, or one in real time, does differently.
 
     Attributes:
-        live: the input is a URL or a device: no segments, no second look, Ctrl-C ends the recording.
-        realtime: frames that the machine cannot take are dropped.
-        stopped: somebody asked for the end.
+        live: the input is a URL or a device: no segments, no second reading, Ctrl-C ends the recording.
+        realtime: frames that the machine cannot process in time are dropped.
+        stopped: the user asked for the end.
     """
 
     def __init__(self, input: str, options: Options) -> None:
@@ -59,27 +59,27 @@ class LiveJob:
         """
         address = parse(input)
         self.live = address.live
-        # What waits for its reader is read at the pace of its own clock, as it would be shown.
+        # Files and pipes wait for their reader: they are read at the pace at which they would be shown.
         self.realtime = not address.waits if options.realtime is None else options.realtime
         self._pace = self.realtime and address.waits
         self.stopped = False
         self._lock = threading.Lock()
         self._source: Source | None = None
-        self._gate: LiveFrameQueue | None = None
+        self._queue: LiveFrameQueue | None = None
         check_options(options.input_options)
         if options.input_options and not address.live:
             raise UsageError("input options are for URLs and capture devices")
 
     @property
-    def gated(self) -> bool:
-        """Whether the job needs a `LiveFrameQueue`."""
+    def needs_queue(self) -> bool:
+        """Whether a `LiveFrameQueue` is needed."""
         return self.live or self.realtime
 
     def opened(self, source: Source) -> None:
         """The input is open: from here on, stopping means to finish what there is.
 
         Raises:
-            Interrupted: somebody asked for the end meanwhile.
+            Interrupted: the user asked for the end meanwhile.
         """
         with self._lock:
             if self.stopped:
@@ -87,7 +87,7 @@ class LiveJob:
             self._source = source
 
     def check(self, source: Source, plan: Plan) -> None:
-        """Refuse containers that are worth nothing until their index is written.
+        """Refuse containers that cannot be read until their index is written.
 
         Raises:
             UsageError: such a container for an input without an end.
@@ -102,20 +102,20 @@ class LiveJob:
                 "write .mkv or .ts, or --container fmp4"
             )
 
-    def gate(self, items: Iterable[av.VideoFrame | av.Packet]) -> LiveFrameQueue:
-        """The gate for `items`, which iterates over the opened source."""
+    def queue(self, items: Iterable[av.VideoFrame | av.Packet]) -> LiveFrameQueue:
+        """The queue for `items`, which iterates over the opened source."""
         assert self._source is not None
-        gate = LiveFrameQueue(items, self._source.end, drop=self.realtime, pace=self._pace)
+        queue = LiveFrameQueue(items, self._source.end, drop=self.realtime, pace=self._pace)
         with self._lock:
-            self._gate = gate
+            self._queue = queue
             if self.stopped:
-                gate.end()
-        return gate
+                queue.end()
+        return queue
 
     @property
     def dropped(self) -> int:
         """Frames dropped so far."""
-        return 0 if self._gate is None else self._gate.dropped
+        return 0 if self._queue is None else self._queue.dropped
 
     def stop(self) -> bool:
         """End the input; from any thread. False if it was not open yet: then nothing will be written."""
@@ -123,19 +123,24 @@ class LiveJob:
             self.stopped = True
             if self._source is not None:
                 self._source.end()
-            if self._gate is not None:
-                self._gate.end()
+            if self._queue is not None:
+                self._queue.end()
             return self._source is not None
 
 
 class LiveFrameQueue:
-    """Reads a source in a thread of its own into a short queue, and gives it out in order.
+    """Reads a source in a thread of its own into a short queue, and yields it in order.
 
-    With `drop`, a frame that finds `limit` others waiting pushes out the second oldest: the oldest is
-    next in line and takes over the time that was shown by the one that is dropped. Without, reading waits.
-    Packets pass in their place.
+    With `drop`, a frame that finds `limit` others waiting replaces the second oldest: the oldest is
+    next in line and is shown during the time of the one that is dropped. Without, reading waits.
+    Packets keep their place.
 
-    Iterate it once, inside ``with``.
+    Iterate it once, inside ``with``::
+
+        new ──enter──> reading ──the source ends, fails──────────────> done: what waits still comes out
+                          │ └─end()──> ending ──the read returns───────> done
+                          │               └─nothing comes for 1 s──────> done, the thread is left behind
+                          └── leave the block, in any state ──────────> closed: what waits is dropped
 
     Attributes:
         dropped: frames dropped so far.
@@ -208,7 +213,7 @@ class LiveFrameQueue:
             while not self._items and not self._done and not self._closed and not self._hangs():
                 self._changed.wait(None if self._ending is None else 0.1)
             if self._closed or not self._items:
-                self._done = True  # a read that hangs and comes back finds the door shut
+                self._done = True  # what a read that hangs may yet return is not taken
                 return None
             item = self._items.popleft()
             self._frames -= _is_frame(item)
@@ -216,7 +221,7 @@ class LiveFrameQueue:
             return item
 
     def _hangs(self) -> bool:
-        """Whether the end was asked for and the last read gives nothing."""
+        """Whether the end was asked for and the last read does not return."""
         if self._ending is None or self._reading_since is None:
             return False
         return time.monotonic() - max(self._ending, self._reading_since) > _LAST_READ
@@ -298,53 +303,30 @@ def run_in_thread(job: Callable[[OnEvent], Result], stop: Callable[[], bool], on
     """Run a job in a thread; an interruption here stops its input and waits for the finished file.
 
     Args:
-        job: takes a listener and gives the result.
+        job: takes a listener and returns the result.
         stop: ends the job's input; False if the job has nothing to finish.
         on_event: called in this thread.
 
     Raises:
         UpscaleError: of the job.
-        KeyboardInterrupt: or what else was raised here, by a signal or by `on_event`, handed on after the
-            job has finished its file, of which it then bears a note (``__notes__``).
+        KeyboardInterrupt: or what else was raised here, by a signal or by `on_event`; re-raised after the
+            job has finished its file, and then with a note that says so (``__notes__``).
     """
     events: SimpleQueue[Event | None] = SimpleQueue()
-    future: Future[Result] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(job(events.put))
-        except BaseException as error:  # raised again in the caller's thread
-            future.set_exception(error)
-        events.put(None)
-
-    threading.Thread(target=run, name="upscale-job", daemon=True).start()
+    future = in_thread(lambda: job(events.put), "upscale-job")
+    future.add_done_callback(lambda _: events.put(None))
     try:
-        _hand_over(events, future, on_event)
+        for event in iter(events.get, None):
+            on_event(event)
     except BaseException as interruption:
         if not stop():
             raise
-
-        def quietly(event: Event) -> None:
-            with suppress(Exception):  # the one that brought us here counts
+        future.add_done_callback(lambda _: events.put(None))  # the other one may have been taken just now
+        for event in iter(events.get, None):
+            with suppress(Exception):  # the first exception counts
                 on_event(event)
-
-        _hand_over(events, future, quietly)
         if (error := future.exception()) is not None:
             raise error from interruption
         interruption.add_note("the recording up to here is complete")
         raise
     return future.result()
-
-
-def _hand_over(events: SimpleQueue[Event | None], future: Future[Result], on_event: OnEvent) -> None:
-    """Call `on_event` until the job is done."""
-    while True:
-        try:
-            event = events.get(timeout=0.5)
-        except Empty:
-            if future.done():
-                return
-            continue
-        if event is None:
-            return
-        on_event(event)

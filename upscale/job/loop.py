@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from upscale.job.parallel import OrderedMap
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import av
 
     from upscale.job.live import LiveJob
+    from upscale.job.prepare import Network
 
     Item = av.VideoFrame | av.Packet | Callable[[], None]
 
@@ -36,120 +38,137 @@ class FrameSink(Protocol[R_co]):
 
     def frame(self, frame: av.VideoFrame) -> None: ...
 
-    def packet(self, packet: av.Packet) -> None: ...
-
     def finish(self) -> R_co: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class RunStats:
+    """What one run of a job did.
+
+    Attributes:
+        frames: handed to the sink.
+        media_seconds: from the first frame's time to the end of the last one.
+        seconds: wall-clock seconds from the first frame asked for to the end of `Loop.finish`.
+        cpu_seconds: processor time of the process in that time.
+        busy: seconds of work by stage, summed over its threads.
+        reused: see `upscale.events.Result`.
+    """
+
+    frames: int = 0
+    media_seconds: float = 0.0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    busy: dict[str, float] = field(default_factory=dict)
+    reused: float = 0.0
 
 
 class Loop(Generic[R]):
     """Moves everything from a source to a sink.
 
     Attributes:
-        frames: frames handed to the sink.
-        media_seconds: from the first frame's time to the end of the last one.
-        seconds: wall-clock seconds from the first frame asked for to the end of `finish`.
-        cpu_seconds: processor time of the process in that time.
-        busy: seconds of work by stage, summed over its threads.
-        hangs: the reading thread could not be stopped.
+        stats: whole after `finish`.
     """
 
     def __init__(
         self,
-        source: Iterable[Item],
-        upscaler: Callable[[av.VideoFrame], av.VideoFrame],
+        network: Network,
         sink: FrameSink[R],
         report: Callable[[int, float], None],
-        workers: int,
         live: LiveJob | None = None,
     ) -> None:
         """
         Args:
-            source: gives frames and packets; is iterated in a thread of its own. A function that it gives
-                is called in its place between them, in the thread that calls `run`.
-            upscaler: called in `workers` threads.
-            sink: gets the upscaled frames and the packets, in the source's order.
+            network: its upscaler is called in `network.workers` threads.
+            sink: gets the upscaled frames, and packets (``sink.packet``) if the source gives any, in the
+                source's order.
             report: told (frames, seconds of video) so far after every frame.
-            workers: frames that are upscaled at once.
             live: what is different with inputs that do not wait.
         """
-        self._source = source
-        self._upscaler = upscaler
-        self._sink = sink
+        self._network = network
+        self._sink: Any = sink
         self._report = report
-        self._workers = workers
         self._live = live
         self._lock = threading.Lock()
-        self.frames = 0
-        self.media_seconds = 0.0
-        self.seconds = 0.0
-        self._begun, self.cpu_seconds = time.perf_counter(), -time.process_time()
-        self.busy = {"decode": 0.0, "network": 0.0, "encode": 0.0}
-        self.hangs = False
+        self._begun, self._cpu_begun = time.perf_counter(), time.process_time()
+        self.stats = RunStats(busy={"decode": 0.0, "network": 0.0, "encode": 0.0})
 
-    def run(self) -> None:
-        """Move everything; the sink is not finished yet."""
-        from av import Packet, VideoFrame
+    def run(self, source: Iterable[Item], abandon: Callable[[], None]) -> None:
+        """Move everything; the sink is not finished yet.
 
-        self._begun, self.cpu_seconds = time.perf_counter(), -time.process_time()
-        first: float | None = None
-        items: Any = self._timed_source()
-        live = self._live
-        gate = live.gate(items) if live is not None and live.gated else None
+        Args:
+            source: gives frames and packets; is iterated in a thread of its own. A function that it gives
+                is called in its place between them, in this thread.
+            abandon: called if that thread hangs in a read: what it uses must not be closed.
+        """
+        from av import VideoFrame
+
+        self._begun, self._cpu_begun = time.perf_counter(), time.process_time()
+        items: Any = self._timed(source)
+        live, workers = self._live, self._network.workers
+        queue = live.queue(items) if live is not None and live.needs_queue else None
         stages: OrderedMap[Any, Any] = OrderedMap(
-            gate or items,
+            queue or items,
             self._upscale,
-            workers=self._workers,
+            workers=workers,
             # One more being decoded, one waiting, one in the encoder; what waits in real time is late.
-            depth=self._workers + (1 if live is not None and live.realtime else 3),
+            depth=workers + (1 if live is not None and live.realtime else 3),
             passes=lambda item: not isinstance(item, VideoFrame),
             prepare=lower_thread_priority,
         )
         try:
-            with stages, gate or nullcontext():
-                for item in stages:
-                    before = time.perf_counter()
-                    if isinstance(item, Packet):
-                        self._sink.packet(item)
-                    elif not isinstance(item, VideoFrame):
-                        item()
-                    else:
-                        # Taken before: the sink may change the frame's time base.
-                        start = _seconds(item.pts, item.time_base)
-                        end = _seconds((item.pts or 0) + (item.duration or 0), item.time_base)
-                        first = start if first is None else first
-                        self._sink.frame(item)
-                        self.frames += 1
-                        self.media_seconds = end - first
-                        self._report(self.frames, self.media_seconds)
-                    self._add("encode", before)
+            with stages, queue or nullcontext():
+                self._consume(stages)
         finally:
-            self.hangs = not stages.finished or (gate is not None and not gate.finished)
+            if not stages.finished or (queue is not None and not queue.finished):
+                abandon()
+
+    def _consume(self, items: Iterable[Item]) -> None:
+        from av import Packet, VideoFrame
+
+        first: float | None = None
+        for item in items:
+            before = time.perf_counter()
+            if isinstance(item, Packet):
+                self._sink.packet(item)
+            elif not isinstance(item, VideoFrame):
+                item()
+            else:
+                # Taken before: the sink may change the frame's time base.
+                start = _seconds(item.pts, item.time_base)
+                end = _seconds((item.pts or 0) + (item.duration or 0), item.time_base)
+                first = start if first is None else first
+                self._sink.frame(item)
+                self.stats.frames += 1
+                self.stats.media_seconds = end - first
+                self._report(self.stats.frames, self.stats.media_seconds)
+            self._add("encode", before)
 
     def finish(self) -> R:
-        """Finish the sink; gives what it gives."""
+        """Finish the sink; returns what it returns."""
         before = time.perf_counter()
-        report = self._sink.finish()
+        result: R = self._sink.finish()
         self._add("encode", before)
-        self.seconds = time.perf_counter() - self._begun
-        self.cpu_seconds += time.process_time()
-        return report
+        self.stats.seconds = time.perf_counter() - self._begun
+        self.stats.cpu_seconds = time.process_time() - self._cpu_begun
+        self.stats.reused = self._network.upscaler.reused
+        return result
 
     def _upscale(self, frame: av.VideoFrame) -> av.VideoFrame:
         before = time.perf_counter()
-        result = self._upscaler(frame)
+        result = self._network.upscaler(frame)
         self._add("network", before)
         return result
 
-    def _timed_source(self) -> Iterator[Item]:
+    def _timed(self, source: Iterable[Item]) -> Iterator[Item]:
         before = time.perf_counter()
-        for item in self._source:
+        for item in source:
             self._add("decode", before)
             yield item
             before = time.perf_counter()
 
     def _add(self, stage: str, before: float) -> None:
         with self._lock:
-            self.busy[stage] += time.perf_counter() - before
+            self.stats.busy[stage] += time.perf_counter() - before
 
 
 def lower_thread_priority() -> None:

@@ -8,30 +8,16 @@ from upscale.errors import UsageError
 from upscale.media.input.address import is_live
 from upscale.options import TARGETS, Options
 
-#: Extensions of files that are looked at in a directory.
+#: Extensions of the files that are upscaled in a directory.
 VIDEO_EXTENSIONS = frozenset(
     "3g2 3gp asf avi divx dv f4v flv gif h264 hevc ivf m1v m2t m2ts m2v m4v mj2 mkv mov mp4 mpe mpeg mpg "
     "mpv mts mxf nut obu ogm ogv qt rm rmvb ts vob webm wmv y4m 264 265".split()
 )
 
-#: Extensions whose format cannot hold what upscaling produces, or not well, and what replaces them.
-#: MP4 where the streams of that format usually fit it, Matroska, which holds nearly everything, where not.
-_REPLACED = {
-    "3g2": "mp4",
-    "3gp": "mp4",
-    "f4v": "mp4",
-    "flv": "mp4",
-    "gif": "mp4",
-    "ivf": "mp4",
-    "mj2": "mp4",
-    "qt": "mov",
-    "264": "mp4",
-    "265": "mp4",
-    "h264": "mp4",
-    "hevc": "mp4",
-    "obu": "mp4",
-}
+#: Extensions that the output keeps: formats that can hold what upscaling produces.
 _KEPT = frozenset("m2t m2ts m4v mkv mov mp4 mts nut ts webm".split())
+#: Of the others, those whose streams usually fit MP4; the rest becomes Matroska, which holds nearly all.
+_TO_MP4 = frozenset("264 265 3g2 3gp f4v flv gif h264 hevc ivf mj2 obu".split())
 
 #: Extension that belongs to an output format named with --container.
 _BY_CONTAINER = {
@@ -65,7 +51,7 @@ def extension(source: str, options: Options) -> tuple[str, str | None]:
         return _BY_CONTAINER.get(options.container, options.container), None
     if ending.lower() in _KEPT:
         return ending, None
-    chosen = _REPLACED.get(ending.lower(), "mkv")
+    chosen = "mov" if ending.lower() == "qt" else "mp4" if ending.lower() in _TO_MP4 else "mkv"
     return chosen, f"written as .{chosen}: .{ending} cannot hold the result" if ending else None
 
 

@@ -16,34 +16,54 @@ R = TypeVar("R")
 _PRODUCER_GRACE = 2.0
 
 
-def interruptible(function: Callable[[], R]) -> R:
-    """Call `function` in a thread of its own, so that a signal gets through while it blocks.
+def in_thread(function: Callable[[], R], name: str) -> Future[R]:
+    """Call `function` in a daemon thread of its own, which does not keep the process alive.
 
-    After an interruption the thread is left to itself; it does not keep the process alive.
+    Waiting for the result can be interrupted by a signal, whatever the function hangs in; the thread is
+    left to itself then.
     """
     future: Future[R] = Future()
 
     def call() -> None:
         try:
             future.set_result(function())
-        except BaseException as error:  # raised again in the caller's thread
+        except BaseException as error:  # raised again where the result is asked for
             future.set_exception(error)
 
-    threading.Thread(target=call, name="upscale-open", daemon=True).start()
-    return future.result()
+    threading.Thread(target=call, name=name, daemon=True).start()
+    return future
+
+
+def interruptible(function: Callable[[], R]) -> R:
+    """The result of `function`, called in a thread so that a signal gets through while it blocks."""
+    return in_thread(function, "upscale-open").result()
 
 
 class OrderedMap(Generic[T, R]):
     """Iterate `source` in a thread, apply `work` in others, and yield results in source order.
 
-    Items for which `passes` is true are yielded as they are, in their place between the results.
+    Items for which `passes` is true are yielded as they are, in their place between the results::
+
+        source's thread                worker threads           consumer's thread
+        next(source) ── slot ───────────> work(item) ──┐
+             │                                         ├─ queue, in source order ──> yield, free the slot
+             └── passes(item) ── passing slot ─────────┘
+
     At most `depth` worked items exist at once between the source and the consumer, and at most
     `passing_depth` passed ones, so memory does not grow with the length of the source. Each working thread
     calls `prepare` first.
 
-    Iterate it once, inside ``with``. Leaving the block stops the source after the item that it is
-    in, drops what has not begun, and waits for the rest. An exception of the source or of `work`
-    is raised to the consumer at its place in the order.
+    Iterate it once, inside ``with``::
+
+        new ──enter──> running ──source ends or fails──> draining ──last item yielded──> exhausted
+                          │                                 │                                │
+                          └──────── leave the block ────────┴────────────────────────────────┘
+                                          │
+                   no new item is begun, those in work are waited for
+                                          ├── the source's thread has ended ──> closed, `finished`
+                                          └── it hangs in a read ─────────────> closed, not `finished`
+
+    An exception of the source or of `work` is raised to the consumer at its place in the order.
 
     Attributes:
         finished: after the block: the source's thread has ended. False means that it hangs in a

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,12 +12,16 @@ from upscale.job.parallel import interruptible
 from upscale.options import RESAMPLERS, Options
 
 if TYPE_CHECKING:
+    from upscale.backends.variants import Variant
     from upscale.frame.upscaler import FrameUpscaler
     from upscale.job.live import LiveJob
     from upscale.media.input.parts import PartSource
     from upscale.media.input.probe import VideoInfo
     from upscale.media.output.plan import Plan
     from upscale.model.weights import ModelFiles
+
+#: What runs the resamplers.
+RESAMPLER_RUNTIME = "swscale"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +34,7 @@ class Prepared:
         source: the opened input, not read yet.
         plan: for the output.
         model: the weights files, or the resampler's name.
-        notes: for people, in the order in which they were found.
+        notes: human-readable, in the order in which they were found.
     """
 
     input: str
@@ -46,6 +50,11 @@ class Prepared:
         """The description of the video to enlarge."""
         return self.source.info_video
 
+    @property
+    def model_name(self) -> str:
+        """The network's or the resampler's."""
+        return self.model if isinstance(self.model, str) else self.model.name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
@@ -53,15 +62,12 @@ class Network:
 
     Attributes:
         upscaler: callable for one frame.
-        model, backend: names for people.
-        runtime: of `choose_runtime`.
+        backend: human-readable.
         workers: frames to upscale at once.
     """
 
     upscaler: FrameUpscaler
-    model: str
     backend: str
-    runtime: str
     workers: int
 
 
@@ -141,38 +147,36 @@ def with_fixed_backend(options: Options) -> Options:
     return replace(options, backend=found.backend)
 
 
-def choose_runtime(job: Prepared, before: str | None = None) -> str:
-    """The runtime, device and precision that were asked for, or the fastest here, as text.
+def choose_runtime(job: Prepared, before: Variant | None = None) -> Variant | None:
+    """The runtime, precision and device that were asked for, or the fastest here.
 
     Args:
         before: what an earlier run of the job has used: chosen again unless the options forbid it.
 
     Returns:
-        `str` of a `upscale.backends.variants.Variant`; "swscale" for a resampler.
+        None for a resampler, which is swscale's.
     """
     if isinstance(job.model, str):
-        return "swscale"
+        return None
     from av import VideoFormat
 
-    from upscale.backends import auto, variants
+    from upscale.backends import auto
     from upscale.media.pixels.planes import bit_depth
 
     o, video = job.options, job.video
     if before is not None:
-        with suppress(ValueError):
-            found = variants.parse(before)
-            wanted = ((o.backend, found.backend), (o.precision, found.precision), (o.device, found.device))
-            if all(asked in ("auto", None, used) for asked, used in wanted):
-                return before
+        wanted = ((o.backend, before.backend), (o.precision, before.precision), (o.device, before.device))
+        if all(asked in ("auto", None, used) for asked, used in wanted):
+            return before
     found, _ = auto.choose(
         job.model, video.height, video.width,
         backend=o.backend, precision=o.precision, device=o.device, threads=o.threads,
         bits=bit_depth(VideoFormat(job.source.frame_format)),
     )  # fmt: skip
-    return str(found)
+    return found
 
 
-def load_network(stack: ExitStack, job: Prepared, runtime: str) -> Network:
+def load_network(stack: ExitStack, job: Prepared, runtime: Variant | None) -> Network:
     """Load the network into a runtime.
 
     Args:
@@ -186,25 +190,20 @@ def load_network(stack: ExitStack, job: Prepared, runtime: str) -> Network:
     from upscale.system.cores import plan_threads
 
     workers = plan_threads(job.options.threads).workers
-    if isinstance(job.model, str):
-        upscaler = FrameUpscaler(None, job.plan.size, job.model)
-        return Network(
-            upscaler=upscaler, model=job.model, backend="swscale", runtime=runtime, workers=workers
-        )
+    if isinstance(job.model, str) or runtime is None:
+        resampler = FrameUpscaler(None, job.plan.size, job.model_name)
+        return Network(upscaler=resampler, backend=RESAMPLER_RUNTIME, workers=workers)
     from upscale import backends
-    from upscale.backends import variants
 
-    way = variants.parse(runtime)
     backend = stack.enter_context(
         backends.load(
-            way.backend, job.model, precision=way.precision, device=way.device, threads=job.options.threads
+            runtime.backend,
+            job.model,
+            precision=runtime.precision,
+            device=runtime.device,
+            threads=job.options.threads,
         )
     )
     config = job.model.config if job.options.reuse else None
-    return Network(
-        upscaler=FrameUpscaler(backend, job.plan.size, RESAMPLERS[0], config),
-        model=job.model.name,
-        backend=backend.description,
-        runtime=runtime,
-        workers=workers,
-    )
+    upscaler = FrameUpscaler(backend, job.plan.size, RESAMPLERS[0], config)
+    return Network(upscaler=upscaler, backend=backend.description, workers=workers)

@@ -9,7 +9,7 @@ from upscale.events import Result
 from upscale.job.live import LiveJob
 from upscale.job.loop import Loop
 from upscale.job.prepare import Prepared, choose_runtime, load_network
-from upscale.job.report import ProgressMeter, Reporter, RunStats
+from upscale.job.report import ProgressMeter, Reporter
 
 if TYPE_CHECKING:
     from upscale.media.output.sink import OutputReport
@@ -27,15 +27,11 @@ def run_single(stack: ExitStack, job: Prepared, reporter: Reporter, live: LiveJo
     source = job.source
     known = len(source.notes)
     sink = stack.enter_context(Sink(source, job.output, job.plan, job.options))
-    reporter.announce(job, network.model, network.backend)
+    reporter.announce(job, network.backend)
     meter = ProgressMeter(job.input, source.estimated_frames, reporter.send, live=live)
-    loop: Loop[OutputReport] = Loop(source, network.upscaler, sink, meter, network.workers, live)
-    try:
-        loop.run()
-    finally:
-        if loop.hangs:
-            source.abandon()
+    loop: Loop[OutputReport] = Loop(network, sink, meter, live)
+    loop.run(source, source.abandon)
     for message in source.notes[known:]:  # what showed only now
         reporter.warn(message)
     report = loop.finish()
-    return reporter.result(job, RunStats.of(loop, network), source.stats, report, live=live)
+    return reporter.result(job, loop.stats, source.stats, report, live=live)

@@ -1,7 +1,7 @@
-"""Stopping a job in good order: nothing more is read, and what was read is finished.
+"""Stopping a job gracefully: nothing more is read, and what was read is finished.
 
 A signal handler must not raise into work that can end well by itself. It calls `request` first,
-and raises only if nobody here listens.
+and raises only if no job takes stop requests.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from upscale.errors import Interrupted, UpscaleError
 
 
 class StopRequest:
-    """The wish that a job ends early, and why. Set from any thread or a signal handler, once.
+    """Whether a job shall end early, and why. Set from any thread or a signal handler, once.
 
     Attributes:
-        reason: what the job raises when it has ended; None while it may go on.
+        reason: what the job raises when it has ended; None while it may continue.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ def stop_requests_to(stop_request: StopRequest) -> Iterator[StopRequest]:
 
 
 def request(number: int) -> bool:
-    """Ask all listening jobs to end because of a signal; False if there are none."""
+    """Ask all jobs that take stop requests to end because of a signal; False if there are none."""
     for stop_request in _targets:
         stop_request.request(Interrupted("stopped", signal=number))
     return bool(_targets)
@@ -50,7 +50,7 @@ def request(number: int) -> bool:
 
 @contextmanager
 def signals_held(*numbers: int) -> Iterator[None]:
-    """Signals wait; threads and processes that are started meanwhile begin so, and keep it up."""
+    """Block signals; threads and processes that are started meanwhile keep them blocked."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

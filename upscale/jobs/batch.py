@@ -13,8 +13,7 @@ from upscale.errors import OutputError, UsageError
 from upscale.events import BatchResult, BatchStart, Failed, OnEvent, Result, Skipped, Warned, ignore
 from upscale.job import naming
 from upscale.job.prepare import find_model, with_fixed_backend
-from upscale.jobs.attempt import Outcome, attempt, outcome_of
-from upscale.jobs.resume.local import Task
+from upscale.jobs.resume.local import Outcome, Task, attempt, outcome_of
 from upscale.jobs.resume.work_folder import is_work_folder
 from upscale.media.input.address import as_file
 from upscale.options import Options
@@ -26,8 +25,8 @@ def upscale_directory(
 ) -> BatchResult:
     """Upscale every video of a directory, `options.jobs` at a time.
 
-    Which files are looked at is decided by their extension (`upscale.job.naming.VIDEO_EXTENSIONS`).
-    Outputs get their input's own name; those that are there already are skipped unless
+    Files are chosen by their extension (`upscale.job.naming.VIDEO_EXTENSIONS`).
+    Outputs get their input's own name; those that exist already are skipped unless
     `options.overwrite` is set or `options.skip_existing` is not. With `options.recursive`,
     subfolders are mirrored. Symbolic links to directories are not followed. What is no regular file
     is left out, and files without video and those that are large enough are skipped. One bad file
@@ -81,7 +80,7 @@ def upscale_directory(
 
 
 def _folders(input: str, output: str | None, options: Options) -> tuple[Path, Path]:
-    """The directory to read and the one to write, if they can be meant."""
+    """The directory to read and the one to write."""
     root = Path(input)
     if not root.is_dir():
         raise UsageError("not a directory", path=input)
@@ -138,7 +137,7 @@ def _usable_jobs(options: Options, files: int) -> int:
 
 
 def _run(tasks: Iterator[Task], jobs: int, options: Options, on_event: OnEvent) -> Iterator[Outcome]:
-    """Work on the tasks, which are taken one by one; yields what became of each, as they end."""
+    """Work on the tasks, which are read one by one; yields the outcome of each, as they end."""
     if options.cluster is not None:
         from upscale.jobs.cluster.client import run_cluster
 
@@ -154,7 +153,7 @@ def _run(tasks: Iterator[Task], jobs: int, options: Options, on_event: OnEvent) 
 def _tasks(
     outputs: dict[Path, Path], options: Options, folders: _Folders, outcomes: _Outcomes
 ) -> Iterator[Task]:
-    """The files that need work; looked at one by one, just before their turn."""
+    """The files that need work; each is checked just before its turn."""
     for path, output in outputs.items():
         name = as_file(str(path))
         if options.skip_existing and not options.overwrite and output.exists():
@@ -169,14 +168,14 @@ def _tasks(
 
 
 class _Outcomes:
-    """What became of each file."""
+    """The outcome of each file."""
 
     def __init__(self, on_event: OnEvent) -> None:
         self._on_event = on_event
         self._all: list[Outcome] = []
 
     def add(self, outcome: Outcome) -> None:
-        """Keep it, and tell the listener, who knows of results already."""
+        """Keep it, and send it as an event, as which results have been sent already."""
         self._all.append(outcome)
         if not isinstance(outcome, Result):
             self._on_event(outcome)

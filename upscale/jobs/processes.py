@@ -1,8 +1,8 @@
 """Several files at once on this machine, each in a process of its own.
 
-PyAV and the runtimes would run in threads as well, but a process that dies of one file (a decoder's
-fault, no memory left) takes no other file with it. The processes stay for further files. They see
-no Ctrl-C: the terminal sends it to all, and here only the parent decides what it means.
+PyAV and the runtimes would run in threads as well, but a process that dies of one file (a crash of a
+decoder, no memory left) takes no other file with it. The processes stay for further files. They ignore
+Ctrl-C: the terminal sends it to all, and only the parent decides what it means.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
-from multiprocessing.connection import Connection
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
-from typing import Any
 
 from upscale.errors import Interrupted
 from upscale.events import Event, Failed, OnEvent
 from upscale.job import stopping
-from upscale.jobs.attempt import Outcome, attempt
-from upscale.jobs.resume.local import Task
+from upscale.jobs.resume.local import Outcome, Task, attempt
+from upscale.jobs.resume.resume import KEPT
 from upscale.options import Options
 from upscale.system.cores import cores
 
@@ -59,19 +58,18 @@ def run_processes(
             yield pool.wait()
     except BaseException as error:
         if pool.stop():
-            error.add_note("finished segments are kept: the same command continues")
+            error.add_note(KEPT)
         raise
     finally:
         pool.close()
 
 
 class _Pool:
-    """Processes, started as they are needed, and one queue of what they say."""
+    """Processes, started as they are needed."""
 
     def __init__(self, options: Options, on_event: OnEvent) -> None:
         self._options = options
         self._on_event = on_event
-        self._inbox: SimpleQueue[tuple[_Child, _Message | None]] = SimpleQueue()
         self._children: list[_Child] = []
 
     @property
@@ -83,23 +81,21 @@ class _Pool:
         """Hand a task to an idle process, or to a new one."""
         child = next((c for c in self._children if c.task is None), None)
         if child is None:
-            child = _Child(self._options, self._inbox)
+            child = _Child(self._options)
             self._children.append(child)
         child.begin(task)
 
     def wait(self) -> Outcome:
         """Pass events on until one task has ended."""
         while True:
-            child, message = self._inbox.get()
+            child, message = self._receive()
             match message:
                 case None:
-                    self._children.remove(child)
                     reason = child.reap()
                     if child.task is not None:
-                        why = child.last_word or reason
-                        return Failed(input=child.task.input, message=why, exit_code=1)
-                case _Paused(last_word):
-                    child.last_word = last_word
+                        return Failed(input=child.task.input, message=child.paused or reason, exit_code=1)
+                case _Paused(reason):
+                    child.paused = reason
                 case _Finished(outcome):
                     child.task = None
                     return outcome
@@ -107,21 +103,31 @@ class _Pool:
                     self._on_event(message)
 
     def stop(self) -> bool:
-        """Stop all at once, and wait until what they have begun is tidy; whether some of it is kept."""
+        """Stop all at once, and wait until unfinished files are gone; whether finished segments are kept."""
         kept = False
         for child in self._children:
             child.stop()
         while self._children:
-            child, message = self._inbox.get()
+            child, message = self._receive()
             if message is None:
-                self._children.remove(child)
                 child.reap()
             elif isinstance(message, _Paused):
                 kept = True
             elif not isinstance(message, _Finished):
-                with suppress(Exception):  # a listener that fails must not keep the others from tidying up
+                with suppress(Exception):  # a listener that fails must not stop the others' clean-up
                     self._on_event(message)
         return kept
+
+    def _receive(self) -> tuple[_Child, _Message | None]:
+        """The next message of any process; None for one that has ended, which is forgotten."""
+        ready = wait([child.connection for child in self._children])
+        child = next(c for c in self._children if c.connection in ready)
+        message: _Message | None = None
+        with suppress(Exception):  # what a process that was killed has sent half is no message
+            message = child.connection.recv()
+        if message is None:
+            self._children.remove(child)
+        return child, message
 
     def close(self) -> None:
         """End idle processes, and kill those that are not."""
@@ -129,22 +135,18 @@ class _Pool:
             child.end()
 
 
+@dataclass(frozen=True, slots=True)
 class _Finished:
-    """The last word about a task."""
+    """The last message about a task."""
 
-    __match_args__ = ("outcome",)
-
-    def __init__(self, outcome: Outcome) -> None:
-        self.outcome = outcome
+    outcome: Outcome
 
 
+@dataclass(frozen=True, slots=True)
 class _Paused:
-    """A long job has ended in good order, and can go on."""
+    """A long job has ended early, and can be continued."""
 
-    __match_args__ = ("reason",)
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+    reason: str
 
 
 _Message = Event | _Finished | _Paused
@@ -155,21 +157,19 @@ class _Child:
 
     Attributes:
         task: what it works on, None while it is idle.
-        last_word: why it is about to end, if it said so.
+        paused: why it is about to end, if it reported that.
+        connection: to it.
     """
 
-    def __init__(self, options: Options, inbox: SimpleQueue[Any]) -> None:
+    def __init__(self, options: Options) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads hold
-        self._inbox = inbox
         self.task: Task | None = None
-        self.last_word = ""
-        self._connection, theirs = context.Pipe()
+        self.paused = ""
+        self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, options), name="upscale-job")
         with stopping.signals_held(*_HELD):  # until the process has its own handlers
             self._process.start()
         theirs.close()  # so that its death ends what is read here
-        self._reader = threading.Thread(target=self._listen, name="upscale-job", daemon=True)
-        self._reader.start()
 
     def begin(self, task: Task) -> None:
         self.task = task
@@ -185,26 +185,18 @@ class _Child:
         self.reap()
 
     def reap(self) -> str:
-        """Wait for the end of the process; returns why it ended, for people."""
+        """Wait for the end of the process; returns why it ended, human-readable."""
         self._process.join()
-        self._reader.join()
         code = self._process.exitcode or 0
         self._process.close()
-        self._connection.close()
+        self.connection.close()
         with suppress(ValueError):
             return f"its process was stopped by {signal.Signals(-code).name}"
         return f"its process ended with code {code}"
 
     def _send(self, message: Task | str | None) -> None:
-        with suppress(OSError):  # it is gone, which its reader says
-            self._connection.send(message)
-
-    def _listen(self) -> None:
-        # What a process that was killed has sent half is no message.
-        with suppress(Exception):
-            while True:
-                self._inbox.put((self, self._connection.recv()))
-        self._inbox.put((self, None))
+        with suppress(OSError):  # it is gone, which shows when its connection is read
+            self.connection.send(message)
 
 
 def _serve(connection: Connection, options: Options) -> None:
@@ -212,7 +204,7 @@ def _serve(connection: Connection, options: Options) -> None:
     tasks: SimpleQueue[Task | None] = SimpleQueue()
 
     def interrupt(number: int, frame: object) -> None:
-        if not stopping.request(number):  # a long job ends in good order
+        if not stopping.request(number):  # a long job finishes its segment
             raise KeyboardInterrupt
 
     def say(message: _Message) -> None:

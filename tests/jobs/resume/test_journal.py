@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from upscale.backends.variants import Variant
 from upscale.errors import OutputError, UsageError
 from upscale.jobs.resume.journal import Journal, Segment, recorded_runtime
 from upscale.jobs.resume.work_folder import WorkFolder
 
-JOB = {"input's size": 5, "encoder options": "crf=19 preset=fast", "runtime": "onnx"}
+JOB = {"input's size": 5, "encoder options": "crf=19 preset=fast", "runtime": "onnx fp32"}
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_what_was_added_is_there_again(folder: WorkFolder) -> None:
         assert journal.frames == 30
         assert journal.end == {"notes": []}
         assert not journal.joined
-    assert recorded_runtime(folder) == "onnx"
+    assert recorded_runtime(folder) == Variant("onnx", "fp32")
 
 
 def test_a_torn_line_counts_as_never_written(folder: WorkFolder) -> None:
@@ -100,7 +101,7 @@ def test_a_segment_made_again_replaces_the_old_one(folder: WorkFolder) -> None:
     [
         ({"input's size": 6}, 10, "input's size was 5, is 6"),
         ({"encoder options": "crf=23 preset=fast"}, 10, "encoder options was crf=19 preset=fast, is crf=23"),
-        ({"runtime": "torch"}, 10, "runtime was onnx, is torch"),
+        ({"runtime": "torch fp32"}, 10, "runtime was onnx fp32, is torch fp32"),
         ({"start": 1.0}, 10, "start was not given, is 1.0"),
         ({"weights": "f" * 64}, 10, "weights differs"),
         ({}, 20, "length of segments"),

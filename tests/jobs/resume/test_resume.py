@@ -24,7 +24,7 @@ from upscale import upscale_file
 from upscale.errors import Interrupted, OutputError, UsageError
 from upscale.events import Event, Progress, Result, Resumed, Start
 from upscale.job import stopping
-from upscale.jobs.resume import disk_space as space
+from upscale.jobs.resume import work_folder
 from upscale.jobs.resume.work_folder import folder_of
 from upscale.options import Options
 
@@ -275,7 +275,7 @@ def test_the_job_goes_on_at_a_full_disk(
 ) -> None:
     output = tmp_path / "out.mkv"
     free = [10**12]
-    monkeypatch.setattr(space, "free_bytes", lambda folder: free[0])
+    monkeypatch.setattr(work_folder, "free_bytes", lambda folder: free[0])
 
     def fill() -> None:
         free[0] = 10**6

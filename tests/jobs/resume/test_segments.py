@@ -18,19 +18,17 @@ from rich_clip import write_hdr, write_rich
 from upscale import upscale_file
 from upscale.errors import MediaError
 from upscale.events import Result
-from upscale.job.prepare import choose_runtime, prepare
-from upscale.jobs.resume.fingerprint import fingerprint
+from upscale.job.prepare import prepare
 from upscale.jobs.resume.join import join
-from upscale.jobs.resume.journal import Journal
 from upscale.jobs.resume.segments import (
     Piece,
     check_segments,
     frames_of,
     list_pieces,
     make_segment,
+    open_long_job,
     segment_length,
 )
-from upscale.jobs.resume.work_folder import WorkFolder
 from upscale.media.output.times import restamp
 from upscale.options import Options
 
@@ -71,16 +69,13 @@ def both_ways(source: Path, output: Path, job: Options) -> tuple[Result, Result]
 def by_itself(source: Path, output: Path, job: Options) -> list[Piece]:
     """The job as other processes would do it: every segment by itself, in any order."""
     with ExitStack() as stack:
-        prepared = prepare(stack, str(source), str(output), job)
-        folder = stack.enter_context(WorkFolder(str(output)))
-        runtime, length = choose_runtime(prepared), segment_length(prepared)
-        journal = stack.enter_context(Journal(folder, fingerprint(prepared, runtime), length))
-        pieces = list_pieces(prepared, length)
+        long_job = open_long_job(stack, prepare(stack, str(source), str(output), job))
+        pieces = list_pieces(long_job)
         for piece in random.Random(0).sample(pieces, len(pieces)):
-            journal.add(make_segment(str(source), str(output), job, piece, folder.path, runtime))
-        join(prepared, journal, folder)
-        journal.mark_joined()
-        folder.finished = True
+            path = long_job.folder.path
+            long_job.journal.add(make_segment(str(source), str(output), job, piece, path, long_job.runtime))
+        join(long_job)
+        long_job.finish()
     return pieces
 
 
@@ -207,24 +202,23 @@ def test_pieces_leave_out_what_is_done(tmp_path: Path, segments_of: Any) -> None
     segments_of(10)
     source = write_program(tmp_path / "in.mp4", seconds=2.0)
     job = options("ffv1")
+    output = str(tmp_path / "out.mkv")
     with ExitStack() as stack:
-        prepared = prepare(stack, str(source), str(tmp_path / "out.mkv"), job)
-        folder = stack.enter_context(WorkFolder(prepared.output))
-        journal = stack.enter_context(Journal(folder, fingerprint(prepared, "swscale"), 10))
-        pieces = list_pieces(prepared, 10)
+        long_job = open_long_job(stack, prepare(stack, str(source), output, job))
+        folder, journal = long_job.folder, long_job.journal
+        pieces = list_pieces(long_job)
         assert [p.first for p in pieces] == [0, 10, 20, 30, 40]
         short = Piece(first=10, frames=4, begin=pieces[1].begin, end=(pieces[1].begin or 0) + 4 * 512)
         for piece in (short, pieces[3]):
-            journal.add(make_segment(str(source), prepared.output, job, piece, folder.path, "swscale"))
+            journal.add(make_segment(str(source), output, job, piece, folder.path, None))
         assert journal.segments[0].frames == 4
-        left = list_pieces(prepared, 10, journal.segments)
+        left = list_pieces(long_job)
         assert [(p.first, p.frames) for p in left] == [(0, 10), (14, 6), (20, 10), (40, None)]
         for piece in left:
-            journal.add(make_segment(str(source), prepared.output, job, piece, folder.path, "swscale"))
+            journal.add(make_segment(str(source), output, job, piece, folder.path, None))
         assert check_segments(folder, journal) == 0
-        join(prepared, journal, folder)
-        journal.mark_joined()
-        folder.finished = True
+        join(long_job)
+        long_job.finish()
     upscale_file(str(source), str(tmp_path / "whole.mkv"), options("ffv1", resume=False))
     assert contents(tmp_path / "out.mkv") == contents(tmp_path / "whole.mkv")
 
@@ -234,7 +228,7 @@ def test_a_piece_without_frames_is_an_error(tmp_path: Path) -> None:
     job = options("ffv1")
     piece = Piece(first=100, frames=10, begin=10**9, end=None)
     with pytest.raises(MediaError, match="no frame could be decoded"):
-        make_segment(str(source), str(tmp_path / "out.mkv"), job, piece, str(tmp_path), "swscale")
+        make_segment(str(source), str(tmp_path / "out.mkv"), job, piece, str(tmp_path), None)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4"]
 
 

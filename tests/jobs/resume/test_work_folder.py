@@ -57,7 +57,7 @@ def test_links_and_files_in_its_place_are_refused(tmp_path: Path) -> None:
     os.symlink(tmp_path / "elsewhere", folder_of(str(tmp_path / "a.mp4")))
     Path(folder_of(str(tmp_path / "b.mp4"))).write_bytes(b"mine")
     for name in ("a.mp4", "b.mp4"):
-        with pytest.raises(UsageError, match="no folder"):
+        with pytest.raises(UsageError, match="not a folder"):
             WorkFolder(str(tmp_path / name))
     assert os.listdir(tmp_path / "elsewhere") == []
 

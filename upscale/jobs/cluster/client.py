@@ -1,8 +1,9 @@
 """Files, and the segments of long ones, made by the workers of a Dask scheduler.
 
-Dask decides who does what, and does the work of lost workers again; here is what is handed to it, and
-what becomes of the answers. All machines see the same files under the same paths; pictures pass through
-the shared folder only. This process keeps the journals of long jobs, so that it can be killed as well.
+Dask decides which worker does what, and repeats the work of lost workers; here is what is submitted to it,
+and what is done with the answers. All machines see the same files under the same paths; pictures pass
+through the shared folder only. This process keeps the journals of long jobs, so that it can be killed as
+well.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from upscale.backends import variants
+from upscale.backends.variants import Variant
 from upscale.errors import ClusterError, MediaError, UpscaleError, UsageError, first_line
 from upscale.events import Event, OnEvent, Result, Skipped, Warned
 from upscale.job import stopping
@@ -31,6 +32,7 @@ from upscale.jobs.cluster.worker import Requirements, WorkItem, run_work_item, v
 from upscale.jobs.resume.fingerprint import weights_hash
 from upscale.jobs.resume.journal import Segment
 from upscale.jobs.resume.local import Task
+from upscale.jobs.resume.resume import KEPT, add_advice
 from upscale.jobs.resume.segments import Piece, segment_length
 from upscale.jobs.resume.work_folder import remove_joined
 from upscale.options import Options
@@ -38,15 +40,14 @@ from upscale.options import Options
 if TYPE_CHECKING:
     from distributed import Client
 
-#: Pieces of work that wait for each thread of the workers, so that none is ever idle.
+#: Work items submitted for each thread of the workers, so that none is ever idle.
 _AHEAD = 2
-#: Seconds between two looks at which workers there are.
-_LOOK_EVERY = 1.0
-#: Seconds that cancelled work has to remove what is unfinished.
-_TIDY = 10.0
-#: How often work is done again on another worker whose disk or runtime failed.
+#: Seconds between two requests for the list of workers.
+_UPDATE_EVERY = 1.0
+#: Seconds that cancelled work has to remove its unfinished files.
+_CLEANUP = 10.0
+#: How often work is repeated on another worker after a disk or a runtime failed.
 _RETRIES = 2
-_KEPT = "finished segments are kept: the same command continues"
 
 Answer = Result | Skipped | Exception
 
@@ -60,7 +61,7 @@ def run_cluster(tasks: Iterator[Task], options: Options, on_event: OnEvent) -> I
         on_event: gets the events of all files, in this thread.
 
     Raises:
-        ClusterError: the scheduler cannot be reached, or its workers are not fit.
+        ClusterError: the scheduler cannot be reached, or its workers cannot do the work.
         Interrupted: a signal asked to stop; segments that were being made were finished.
         UsageError, ModelError: no such model.
     """
@@ -94,7 +95,7 @@ class _File:
 
 @dataclass(eq=False, kw_only=True)
 class _Submission:
-    """One order that Dask has, or will get."""
+    """A work item that Dask has, or will get."""
 
     file: _File
     item: WorkItem
@@ -122,7 +123,7 @@ class _Run:
         self._files: list[_File] = []
         self._answers: deque[tuple[Task, Answer]] = deque()
         self._workers: dict[str, int] = {}
-        self._looked = 0.0
+        self._updated = 0.0
         self._unfit: set[tuple[str, str]] = set()
         self._stop_request = stopping.StopRequest()
 
@@ -131,25 +132,22 @@ class _Run:
         try:
             with stopping.stop_requests_to(self._stop_request):
                 while self._stop_request.reason is None:
-                    self._look_at_workers()
+                    self._update_workers()
                     self._fill(tasks)
-                    self._hear(0.1)
+                    self._receive(0.1)
                     while self._answers:
                         yield self._answers.popleft()
                     if not self._running and not self._waiting:
-                        self._looked = 0.0
-                        self._look_at_workers()
+                        self._updated = 0.0
+                        self._update_workers()
                         return
-                self._end(finish_segments=True)
+                self._end(keep_segments=True)
                 raise self._stop_request.reason
         except BaseException as error:
             if self._running:
-                self._end(finish_segments=False)
+                self._end(keep_segments=False)
             if any(file.spread is not None and file.spread.kept for file in self._files):
-                if isinstance(error, UpscaleError):
-                    error.args = (f"{error}; {_KEPT}",)
-                else:
-                    error.add_note(_KEPT)
+                add_advice(error, KEPT)
             raise
         finally:
             for file in self._files:
@@ -157,23 +155,23 @@ class _Run:
             with suppress(Exception):
                 self._client.unsubscribe_topic(self._topic)
 
-    def _look_at_workers(self) -> None:
-        """Notice those that come and go.
+    def _update_workers(self) -> None:
+        """Notice workers that come and go.
 
         Raises:
             ClusterError: the scheduler is gone.
         """
-        if time.monotonic() - self._looked < _LOOK_EVERY:
+        if time.monotonic() - self._updated < _UPDATE_EVERY:
             return
-        self._looked = time.monotonic()
+        self._updated = time.monotonic()
         try:
             workers = dict(self._client.nthreads(callback_timeout=ANSWER))
-        except Exception as error:  # Dask has many ways to say it
+        except Exception as error:  # Dask raises many kinds
             raise ClusterError(
                 f"the scheduler is gone: {first_line(error)}", path=self._options.cluster
             ) from error
         for address in self._workers.keys() - workers.keys():
-            self._warn(address, "the worker is gone; what it had is done again")
+            self._warn(address, "the worker is gone; its work is repeated elsewhere")
         if self._workers and not workers:
             self._warn(str(self._options.cluster), "no worker is left; waiting for one")
         self._workers = workers
@@ -182,7 +180,7 @@ class _Run:
         self._on_event(Warned(input=who, message=message))
 
     def _fill(self, tasks: Iterator[Task]) -> None:
-        """Hand out work for all workers, and a little more."""
+        """Submit work for all workers, and a little more."""
         room = _AHEAD * max(1, sum(self._workers.values()))
         while len(self._running) < room:
             if self._waiting:
@@ -194,11 +192,11 @@ class _Run:
             self._open(task)
 
     def _open(self, task: Task) -> None:
-        """Look at a file, and decide whether it goes out whole or in segments."""
+        """Open a file, and decide whether it is submitted whole or in segments."""
         stack = ExitStack()
         try:
             if not os.path.isfile(task.input) or task.output == "-":
-                raise UsageError("only files that all machines see can be handed to a cluster")
+                raise UsageError("only files that all machines see can be given to a cluster")
             if self._options.realtime:
                 raise UsageError("--realtime is the pace of this machine, not that of a cluster")
             path, _ = resolve_output(task.input, task.output, self._options)
@@ -222,22 +220,18 @@ class _Run:
         self._files.append(file)
         self._waiting += found
         if not found:
-            self._conclude(file)
+            self._finish(file)
 
     def _work(
-        self, file: _File, runtime: str, folder: str, piece: Piece | None = None, resumed: bool = False
+        self, file: _File, runtime: Variant | None, folder: str, piece: Piece | None = None
     ) -> _Submission:
         job, o = file.job, self._options
         model = o.model if o.model is None or not os.path.isfile(o.model) else os.path.abspath(o.model)
-        fixed: dict[str, Any] = {}
-        if runtime != "swscale" and not resumed:  # else it is found in the journal
-            way = variants.parse(runtime)
-            fixed = {"backend": way.backend, "precision": way.precision, "device": way.device}
+        fixed = {} if runtime is None else asdict(runtime)
         requirements = Requirements(
             versions=versions(),
             weights=weights_hash(job.model),
             runtime=runtime,
-            backend=runtime.split()[0],
             codecs=(job.source.video.codec_context.name, job.plan.encoder.codec),
             input_bytes=os.path.getsize(job.input),
             folder=os.path.abspath(folder),
@@ -263,19 +257,19 @@ class _Run:
         self._running[submission.item.key] = submission
         self._done.add(submission.future)
 
-    def _hear(self, patience: float) -> None:
-        """Take what the workers say and what is finished; waits a moment if there is nothing."""
+    def _receive(self, patience: float) -> None:
+        """Handle messages of the workers and finished work; waits a moment if there is nothing."""
         with suppress(Empty):
             message = self._inbox.get(timeout=patience)
             while True:
-                self._understand(message[1])
+                self._handle(message[1])
                 message = self._inbox.get_nowait()
         for future, result in self._done.next_batch(block=False):
             submission = self._running.pop(future.key, None)
             if submission is not None:
-                self._settle(submission, answer_of(future, result))
+                self._resolve(submission, answer_of(future, result))
 
-    def _understand(self, message: dict[str, Any]) -> None:
+    def _handle(self, message: dict[str, Any]) -> None:
         if message.get("state") == "ended":
             self._cancelled.discard(message["key"])
         submission = self._running.get(message["key"])
@@ -283,37 +277,37 @@ class _Run:
             return
         match message:
             case {"unfit": reason, "worker": address}:
-                self._leave_out(submission, str(address), str(reason))
+                self._exclude(submission, str(address), str(reason))
             case {"state": state}:
                 submission.begun = state == "begun"
             case {"frames": frames, "seconds": seconds} if submission.file.spread and submission.item.piece:
                 submission.file.spread.progress(submission.item.piece, frames, seconds)
             case {"event": event}:
-                self._pass_on(submission.file, pickle.loads(event))
+                self._forward(submission.file, pickle.loads(event))
 
-    def _leave_out(self, submission: _Submission, address: str, reason: str) -> None:
-        """A worker has given work back. If all have, it cannot be done."""
+    def _exclude(self, submission: _Submission, address: str, reason: str) -> None:
+        """A worker has returned work undone. If all have, it cannot be done."""
         submission.unfit.add(address)
         if self._workers.keys() <= submission.unfit:
             self._cancel([submission])
-            self._settle(submission, ClusterError(f"no worker can do it: {address}: {reason}"))
+            self._resolve(submission, ClusterError(f"no worker can do it: {address}: {reason}"))
         elif (address, reason) not in self._unfit:
             self._unfit.add((address, reason))
             self._warn(address, f"the worker is left out: {reason}")
 
-    def _pass_on(self, file: _File, event: Event) -> None:
-        """An event as it would have come from here."""
+    def _forward(self, file: _File, event: Event) -> None:
+        """Send a worker's event as if it had occurred here."""
         if isinstance(event, Warned):
             if event.message not in file.reporter.warnings:
                 file.reporter.warn(event.message)
             return
-        self._on_event(self._ours(file, event))
+        self._on_event(self._with_paths_here(file, event))
 
-    def _ours(self, file: _File, event: Any) -> Any:
+    def _with_paths_here(self, file: _File, event: Any) -> Any:
         names = {"input": file.task.input, "output": file.job.output}
         return replace(event, **{k: v for k, v in names.items() if hasattr(event, k)})
 
-    def _settle(self, submission: _Submission, value: Result | Segment | Exception) -> None:
+    def _resolve(self, submission: _Submission, value: Result | Segment | Exception) -> None:
         """Work has ended."""
         file = submission.file
         file.open_pieces -= 1
@@ -324,63 +318,61 @@ class _Run:
                 case MediaError() if file.spread is not None and submission.item.piece is not None:
                     file.spread.add(submission.item.piece, None)
                 case Result():
-                    self._finished(file, value)
+                    self._accept(file, value)
                     return
                 case UsageError() if submission.begun and os.path.exists(file.job.output):
-                    # A worker that was lost between writing and saying so.
+                    # The first worker was lost between writing the output and reporting it.
                     self._close(file, Skipped(input=file.task.input, reason="done already"))
                     return
                 case Exception():
                     raise value
         except Exception as error:
-            self._give_up(file, error)
+            self._fail(file, error)
             return
         if not file.open_pieces:
-            self._conclude(file)
+            self._finish(file)
 
-    def _finished(self, file: _File, result: Result) -> None:
+    def _accept(self, file: _File, result: Result) -> None:
         if not os.path.exists(file.job.output):
-            self._give_up(
-                file, ClusterError("the worker wrote it, but not into the folder that is seen here")
+            self._fail(
+                file, ClusterError("the worker wrote it, but not into the folder that this machine sees")
             )
             return
         warnings = dict.fromkeys([*file.reporter.warnings, *result.warnings])
-        result = replace(self._ours(file, result), warnings=tuple(warnings))
+        result = replace(self._with_paths_here(file, result), warnings=tuple(warnings))
         self._on_event(result)
         self._close(file, result)
 
-    def _conclude(self, file: _File) -> None:
+    def _finish(self, file: _File) -> None:
         """All segments of a file are there."""
         spread = file.spread
         assert spread is not None
         if spread.damaged:
             file.reporter.warn("the input is damaged: one worker reads it from its beginning")
-            self._waiting.append(
-                self._work(file, spread.runtime, os.path.dirname(spread.folder), resumed=True)
-            )
+            self._waiting.append(self._work(file, spread.runtime, os.path.dirname(spread.folder)))
             file.spread = None
             file.stack.close()  # unlocks the work folder
             return
         try:
             self._close(file, spread.finish())
         except Exception as error:
-            self._give_up(file, error)
+            self._fail(file, error)
 
-    def _give_up(self, file: _File, error: Exception) -> None:
-        """A file has failed; nothing more of it is done."""
+    def _fail(self, file: _File, error: Exception) -> None:
+        """A file has failed; the rest of its work is dropped."""
         self._cancel([submission for submission in self._running.values() if submission.file is file])
         self._waiting = deque(submission for submission in self._waiting if submission.file is not file)
         if file.spread is not None and file.spread.kept and isinstance(error, UpscaleError):
-            error.args = (f"{error}; {_KEPT}",)
+            add_advice(error, KEPT)
         self._close(file, error)
 
     def _cancel(self, items: list[_Submission]) -> None:
-        """Take work back; what has begun notices within a second."""
+        """Cancel work; what has begun notices within a second."""
         for submission in items:
             del self._running[submission.item.key]
             if submission.begun:
                 self._cancelled.add(submission.item.key)
-        with suppress(Exception):  # it may be the scheduler that is gone
+        with suppress(Exception):  # the scheduler may be gone
             self._client.cancel([submission.future for submission in items])
 
     def _close(self, file: _File, answer: Answer) -> None:
@@ -394,13 +386,11 @@ class _Run:
             answer.path = answer.path or task.input
         self._answers.append((task, answer))
 
-    def _end(self, *, finish_segments: bool) -> None:
-        """Cancel all but, if wanted, segments that are being made; wait until all is tidy."""
+    def _end(self, *, keep_segments: bool) -> None:
+        """Cancel all but, if wanted, segments that are being made; wait until unfinished files are gone."""
         self._waiting.clear()
-        self._cancel(
-            [w for w in self._running.values() if not (finish_segments and w.begun and w.item.piece)]
-        )
-        deadline = time.monotonic() + _TIDY
+        self._cancel([w for w in self._running.values() if not (keep_segments and w.begun and w.item.piece)])
+        deadline = time.monotonic() + _CLEANUP
         while (self._running and self._workers) or (self._cancelled and time.monotonic() < deadline):
-            self._look_at_workers()
-            self._hear(0.1)
+            self._update_workers()
+            self._receive(0.1)

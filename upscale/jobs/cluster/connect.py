@@ -1,6 +1,6 @@
 """The way to a Dask scheduler.
 
-Addresses are those that the user typed: nothing is looked for, and no address is taken from Dask's own
+Addresses are those that the user typed: there is no discovery, and no address is taken from Dask's own
 configuration, which holds the certificates for ``tls://`` (``distributed.comm.tls``).
 """
 
@@ -37,7 +37,7 @@ def connected(address: str) -> Iterator[Client]:
         raise ClusterError(f"--cluster needs Dask: pip install 'upscale[cluster]' ({error})") from error
     log = logging.getLogger("distributed")
     level = log.level
-    log.setLevel(logging.CRITICAL)  # what matters is told as events
+    log.setLevel(logging.CRITICAL)  # what matters is reported as events
     with ExitStack() as stack:
         stack.callback(log.setLevel, level)
         try:
@@ -65,7 +65,7 @@ def connected(address: str) -> Iterator[Client]:
 
 
 def _check_versions(client: Client) -> None:
-    """Workers with another upscale, or none, could not even understand the work.
+    """Workers with another upscale, or none, could not even unpickle the work.
 
     Raises:
         ClusterError: there is such a worker.
@@ -79,7 +79,7 @@ def _check_versions(client: Client) -> None:
 
 
 def answer_of(future: Any, result: Any) -> Result | Segment | Exception:
-    """What a future came to."""
+    """The result of a future."""
     from distributed import KilledWorker
 
     if future.status == "error":
@@ -92,4 +92,4 @@ def answer_of(future: Any, result: Any) -> Result | Segment | Exception:
         case Exception() | BaseException():
             return ClusterError(f"a worker failed: {type(result).__name__}: {first_line(result)}")
         case _:
-            return ClusterError(f"a worker gave an answer that is none: {type(result).__name__}")
+            return ClusterError(f"a worker returned no result but {type(result).__name__}")

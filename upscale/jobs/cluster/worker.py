@@ -18,10 +18,12 @@ from upscale.options import Options
 if TYPE_CHECKING:
     from distributed import Worker
 
+    from upscale.backends.variants import Variant
+
 #: Seconds between two messages about progress, which all pass through the scheduler.
 _PROGRESS_EVERY = 0.5
-#: Seconds in which a folder that was just made elsewhere is seen here: network file systems remember
-#: for a while what was not there.
+#: Seconds until a folder that was just made elsewhere is seen here: network file systems cache for a
+#: while that something does not exist.
 _FOLDER_GRACE = 10.0
 
 
@@ -30,10 +32,9 @@ class Requirements:
     """What must be the same on every machine. Paths are absolute.
 
     Attributes:
-        versions: of upscale, PyAV and FFmpeg, for people.
+        versions: of upscale, PyAV and FFmpeg, human-readable.
         weights: `upscale.jobs.resume.fingerprint.weights_hash`.
         runtime: of `upscale.job.prepare.choose_runtime`.
-        backend: in it.
         codecs: FFmpeg's names of the decoder and the encoder.
         input_bytes: size of the input.
         folder: that was made beside the output.
@@ -41,8 +42,7 @@ class Requirements:
 
     versions: str
     weights: str | None
-    runtime: str
-    backend: str
+    runtime: Variant | None
     codecs: tuple[str, str]
     input_bytes: int
     folder: str
@@ -79,11 +79,11 @@ def versions() -> str:
 
 
 def run_work_item(item: WorkItem) -> Result | Segment | UpscaleError:
-    """Do it, on a worker. An error that would come anywhere is returned.
+    """Do it, on a worker. An error that would occur on any machine is returned.
 
     Raises:
-        OutputError, BackendError: which another machine may not have.
-        distributed.Reschedule: this worker cannot do it, and has said so.
+        OutputError, BackendError: which may not occur on another machine.
+        distributed.Reschedule: this worker cannot do it, and has reported why.
     """
     from distributed import Reschedule, get_worker
 
@@ -93,10 +93,10 @@ def run_work_item(item: WorkItem) -> Result | Segment | UpscaleError:
         worker.log_event(item.topic, {"key": item.key, "unfit": lacking})
         time.sleep(1)  # it may come back at once
         raise Reschedule
-    line = WorkerReporter(worker, item)
+    reporter = WorkerReporter(worker, item)
     worker.log_event(item.topic, {"key": item.key, "state": "begun"})
     try:
-        return _work(item, line)
+        return _make(item, reporter)
     except (OutputError, BackendError):
         raise
     except UpscaleError as error:
@@ -105,11 +105,11 @@ def run_work_item(item: WorkItem) -> Result | Segment | UpscaleError:
         worker.log_event(item.topic, {"key": item.key, "state": "ended"})
 
 
-def _work(item: WorkItem, line: WorkerReporter) -> Result | Segment:
+def _make(item: WorkItem, reporter: WorkerReporter) -> Result | Segment:
     if item.piece is None:
         from upscale.jobs.resume.local import upscale_here
 
-        return upscale_here(item.input, item.output, item.options, line.event)
+        return upscale_here(item.input, item.output, item.options, reporter.event)
     from upscale.jobs.resume.segments import make_segment
 
     return make_segment(
@@ -119,13 +119,13 @@ def _work(item: WorkItem, line: WorkerReporter) -> Result | Segment:
         item.piece,
         item.requirements.folder,
         item.requirements.runtime,
-        line.frames,
-        lambda note: line.event(Warned(input=item.input, message=note)),
+        reporter.frames,
+        lambda note: reporter.event(Warned(input=item.input, message=note)),
     )
 
 
 class WorkerReporter:
-    """The worker's line to whoever ordered."""
+    """Reports to the client that submitted the work."""
 
     def __init__(self, worker: Worker, item: WorkItem) -> None:
         self._worker = worker
@@ -133,28 +133,28 @@ class WorkerReporter:
         self._sent = 0.0
 
     def event(self, event: Event) -> None:
-        """Pass it on; the result is returned instead."""
+        """Forward it; the result is returned instead."""
         if isinstance(event, Result) or (isinstance(event, Progress) and not self._due()):
             return
         self._worker.log_event(self._item.topic, {"key": self._item.key, "event": pickle.dumps(event)})
 
     def frames(self, frames: int, seconds: float) -> None:
-        """Tell how far a segment is."""
+        """Report the progress of a segment."""
         if self._due():
             message = {"key": self._item.key, "frames": frames, "seconds": seconds}
             self._worker.log_event(self._item.topic, message)
 
     def _due(self) -> bool:
-        """Whether to tell of progress; looks also whether the work is still wanted.
+        """Whether to report progress; also checks whether the work is still wanted.
 
         Raises:
-            Interrupted: it was cancelled, or whoever ordered it is gone.
+            Interrupted: it was cancelled, or its client is gone.
         """
         now = time.monotonic()
         if now - self._sent < _PROGRESS_EVERY:
             return False
         self._sent = now
-        # Dask does not interrupt what runs; it only notes here that nobody waits for it.
+        # Dask does not interrupt what runs; it only notes here that nobody waits for the result.
         task: Any = self._worker.state.tasks.get(self._item.key)
         if task is None or task.state == "cancelled":
             raise Interrupted("no longer wanted")
@@ -162,14 +162,14 @@ class WorkerReporter:
 
 
 def _lacking(item: WorkItem) -> str | None:
-    """What this worker lacks for the work, in words."""
+    """What this worker lacks for the work, human-readable."""
     requirements = item.requirements
     here = versions()
     if here != requirements.versions:
         return f"it runs {here}, not {requirements.versions}"
     return (
         _model_lacking(item.options, requirements.weights)
-        or _backend_lacking(requirements.backend)
+        or _runtime_lacking(requirements.runtime)
         or _codec_lacking(requirements.codecs)
         or _files_lacking(item)
     )
@@ -188,11 +188,13 @@ def _model_lacking(options: Options, weights: str | None) -> str | None:
     return None
 
 
-def _backend_lacking(backend: str) -> str | None:
+def _runtime_lacking(runtime: Variant | None) -> str | None:
     from upscale import backends
 
-    install = backends.available().get(backend)
-    return None if install is None else f"it lacks the backend {backend}: {install}"
+    install = None if runtime is None else backends.available()[runtime.backend]
+    return (
+        None if runtime is None or install is None else f"it lacks the backend {runtime.backend}: {install}"
+    )
 
 
 def _codec_lacking(codecs: tuple[str, str]) -> str | None:
@@ -220,7 +222,7 @@ def _files_lacking(item: WorkItem) -> str | None:
         if time.monotonic() > deadline:
             return f"it does not see {requirements.folder}: folders must be shared under the same path"
         time.sleep(0.5)
-        with suppress(OSError):  # asks the server anew
+        with suppress(OSError):  # makes the client ask the server again
             os.listdir(os.path.dirname(requirements.folder))
     if not os.access(requirements.folder, os.W_OK | os.X_OK):
         return f"it may not write into {os.path.dirname(requirements.folder)}"

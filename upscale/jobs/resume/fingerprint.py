@@ -1,4 +1,4 @@
-"""What the result of a job depends on: the same facts, the same frames."""
+"""What the result of a job depends on: the same fingerprint, the same frames."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from upscale.errors import MediaError
+from upscale.job.prepare import RESAMPLER_RUNTIME
 
 if TYPE_CHECKING:
+    from upscale.backends.variants import Variant
     from upscale.job.prepare import Prepared
     from upscale.model.weights import ModelFiles
 
 #: How much of the input's beginning is compared.
 _HEAD = 1 << 20
-#: Parameters of encoders that follow from the machine's cores, and change nothing in what is written.
+#: Parameters of encoders that follow from the number of cores, and change nothing in what is written.
 _SAME_BITS = frozenset({"sync-lookahead"})
 
 
-def fingerprint(job: Prepared, runtime: str) -> dict[str, Any]:
-    """Names for people → plain JSON values.
+def fingerprint(job: Prepared, runtime: Variant | None) -> dict[str, Any]:
+    """Human-readable names → plain JSON values.
 
     Args:
-        runtime: backend that is used.
+        runtime: of `choose_runtime`.
 
     Raises:
         MediaError: the input cannot be read.
@@ -36,11 +38,10 @@ def fingerprint(job: Prepared, runtime: str) -> dict[str, Any]:
     o, plan, encoder = job.options, job.plan, job.plan.encoder
     return {
         **_input_fields(job.input),
-        "model": job.model if isinstance(job.model, str) else job.model.name,
+        "model": job.model_name,
         "weights": weights_hash(job.model),
         "strength": o.strength,
-        "runtime": runtime,
-        "device": o.device,
+        "runtime": str(runtime or RESAMPLER_RUNTIME),
         "start": o.start,
         "end": o.stop,
         "audio": o.audio,
@@ -60,28 +61,28 @@ def fingerprint(job: Prepared, runtime: str) -> dict[str, Any]:
 
 
 def _encoder_fields(options: dict[str, str]) -> dict[str, Any]:
-    facts = {}
+    found = {}
     for name, value in sorted(options.items()):
         if not name.endswith("-params"):
-            facts[f"encoder option {name}"] = value
+            found[f"encoder option {name}"] = value
             continue
         for entry in value.split(":"):
             key, _, setting = entry.partition("=")
             if key not in _SAME_BITS:
-                facts[f"encoder option {name} {key}"] = setting
-    return facts
+                found[f"encoder option {name} {key}"] = setting
+    return found
 
 
 def _input_fields(path: str) -> dict[str, Any]:
     try:
-        facts = os.stat(path)
+        status = os.stat(path)
         with open(path, "rb") as file:
             head = hashlib.sha256(file.read(_HEAD)).hexdigest()
     except OSError as error:
         raise MediaError(error.strerror or str(error), path=path) from error
-    seconds, nanoseconds = divmod(facts.st_mtime_ns, 10**9)
+    seconds, nanoseconds = divmod(status.st_mtime_ns, 10**9)
     changed = f"{time.strftime('%F %T', time.gmtime(seconds))}.{nanoseconds:09d}"
-    return {"input's size": facts.st_size, "input's time": changed, "input's beginning": head}
+    return {"input's size": status.st_size, "input's time": changed, "input's beginning": head}
 
 
 def weights_hash(model: ModelFiles | str) -> str | None:

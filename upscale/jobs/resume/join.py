@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from upscale.errors import OutputError
-from upscale.job.prepare import Prepared, open_source
-from upscale.jobs.resume.disk_space import check_join
-from upscale.jobs.resume.journal import Journal, Segment
-from upscale.jobs.resume.work_folder import WorkFolder
+from upscale.job.prepare import open_source
+from upscale.jobs.resume.journal import Segment
+from upscale.jobs.resume.work_folder import WorkFolder, check_space_to_join
 from upscale.media.output import segment as files
 from upscale.media.output.sink import OutputReport, Sink
 from upscale.media.output.times import restamp
@@ -17,35 +16,30 @@ from upscale.media.output.times import restamp
 if TYPE_CHECKING:
     import av
 
+    from upscale.jobs.resume.segments import LongJob
     from upscale.media.input.damage import SourceStats
 
 Timed = tuple["av.Packet", tuple[int, int, int]]
 
 
-def join(
-    job: Prepared,
-    journal: Journal,
-    folder: WorkFolder,
-    on_read: Callable[[SourceStats], None] | None = None,
-) -> OutputReport:
+def join(long_job: LongJob, on_read: Callable[[SourceStats], None] | None = None) -> OutputReport:
     """Write the output from the segments, by stream copy. Nothing is decoded.
 
-    The other streams come from the input, which is opened anew, on the same way as in a job that is
+    The other streams come from the input, which is opened again, in the same way as in a job that is
     done in one go. The output is read back and compared before it gets its name.
 
     Args:
-        job: its source is not touched.
-        journal: with all segments.
-        folder: where they lie.
+        long_job: with all segments; its source is not touched.
         on_read: called with what is known of the input without decoding it, when it was read.
 
     Raises:
         OutputError: a segment is damaged or of another encoder, or the output cannot be written.
     """
+    job, journal, folder = long_job.job, long_job.journal, long_job.folder
     segments = journal.segments
     if not segments:
-        raise OutputError("no frame came out of the input")
-    check_join(folder.path, journal.bytes)
+        raise OutputError("no frame could be decoded from the input")
+    check_space_to_join(folder.path, journal.bytes)
     _check_headers([folder.segment(s.first) for s in segments])
     with open_source(job.input, job.options) as source:
         with files.open_segment(folder.segment(segments[0].first)) as first:

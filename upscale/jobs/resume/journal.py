@@ -1,16 +1,18 @@
 """The journal of a long job: what it is, and which segments are finished.
 
-One JSON object a line. The first says what the job is and is written with a rename, so it is whole or
-not there; each further one is brought to the disk before the next segment's. A line that a crash has
-torn, and all behind it, counts as never written.
-
-::
+One JSON object a line. The first is the job's fingerprint and is written with a rename, so it is whole or
+not there; each further one reaches the disk before the next segment's. A line that a crash has torn, and
+all behind it, counts as never written::
 
     {"journal": 1, "segment_frames": 600, "job": {"input size": 123456, …}}
     {"segment": 0, "frames": 600, "begin": 0, "end": 299500, "bytes": …, "crc32": …, "pts": "0 500*599", …}
     {"segment": 600, …}
     {"end": {…}}          all frames are in segments
     {"joined": true}      the output is there, only this folder is left to remove
+
+    no journal ──header──> open ──add, drop──> open ──finish──> complete ──mark_joined──> joined, may go
+                             ^                                      │
+                             └──── drop: a segment was damaged ─────┘
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ import os
 from dataclasses import dataclass, fields
 from typing import Any
 
+from upscale.backends import variants
+from upscale.backends.variants import Variant
 from upscale.errors import OutputError, UsageError
 from upscale.jobs.resume.work_folder import WorkFolder
 from upscale.media.output.times import PacketTimes, unpack
@@ -100,16 +104,15 @@ class Journal:
 
     Attributes:
         segments: the finished ones, in the order of the frames, none overlapping another.
-        end: what is known of the input since its last frame was written; None before.
+        end: what was known of the input when its last frame was written; None before.
         joined: the output is there.
-        runtime: backend that the job has used from the beginning.
     """
 
     def __init__(self, folder: WorkFolder, job: dict[str, Any], segment_frames: int) -> None:
         """Open the journal of a job, or begin it.
 
         Args:
-            job: all that the result depends on, by names for people (`upscale.jobs.resume.fingerprint`).
+            job: `upscale.jobs.resume.fingerprint.fingerprint`.
             segment_frames: length of a segment.
 
         Raises:
@@ -179,7 +182,7 @@ class Journal:
 
     def _refuse(self, why: str) -> None:
         raise UsageError(
-            f"cannot go on from {self._folder.path}: {why}; remove that folder to start anew, "
+            f"cannot continue from {self._folder.path}: {why}; remove that folder to start again, "
             "or use --no-resume",
             path=self._folder.output,
         )
@@ -245,14 +248,13 @@ class Journal:
         self.close()
 
 
-def recorded_runtime(folder: WorkFolder) -> str | None:
-    """The runtime with which the folder's job was begun; None if there is none, or it is unreadable."""
+def recorded_runtime(folder: WorkFolder) -> Variant | None:
+    """The runtime with which the folder's job was begun; None if there is none, or it cannot be read."""
     try:
         with open(open_plain(folder.journal, os.O_RDONLY), encoding="utf-8") as file:
-            runtime = json.loads(file.readline())["job"]["runtime"]
-    except (OSError, ValueError, KeyError, TypeError):
+            return variants.parse(json.loads(file.readline())["job"]["runtime"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return runtime if isinstance(runtime, str) else None
 
 
 def _write(handle: int, entry: dict[str, Any]) -> None:

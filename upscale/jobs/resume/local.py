@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from upscale.errors import UpscaleError
-from upscale.events import OnEvent, Result
+from upscale.errors import Interrupted, LargeEnough, NoVideo, UpscaleError
+from upscale.events import Failed, OnEvent, Result, Skipped
 from upscale.job.live import LiveJob, run_in_thread
 from upscale.job.naming import resolve_output
 from upscale.job.prepare import prepare
@@ -18,6 +18,8 @@ from upscale.jobs.resume.work_folder import remove_joined
 from upscale.options import Options
 from upscale.system import memory
 
+Outcome = Result | Skipped | Failed
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -28,7 +30,7 @@ class Task:
 
 
 def upscale_here(input: str, output: str | None, options: Options, on_event: OnEvent) -> Result:
-    """`upscale.upscale_file` in this process; `options.cluster` is not looked at."""
+    """`upscale.upscale_file` in this process, whatever `options.cluster` is."""
     try:
         live = LiveJob(input, options)
         if live.live:
@@ -50,6 +52,27 @@ def _upscale(input: str, output: str | None, options: Options, on_event: OnEvent
         job = prepare(stack, input, output, options, live)
         for note in job.notes:
             reporter.warn(note)
-        if not live.gated and segment_length(job):
+        if not live.needs_queue and segment_length(job):
             return run_long(stack, job, reporter)
         return run_single(stack, job, reporter, live)
+
+
+def attempt(task: Task, options: Options, on_event: OnEvent) -> Outcome:
+    """One file of several: `upscale_here`, with every error as an outcome. Interruptions are raised."""
+    try:
+        return upscale_here(task.input, task.output, options, on_event)
+    except Interrupted:
+        raise
+    except Exception as error:
+        return outcome_of(error, task.input)
+
+
+def outcome_of(error: Exception, input: str) -> Skipped | Failed:
+    """What an error means for one file of several: it is left out, or failed."""
+    match error:
+        case LargeEnough() | NoVideo():
+            return Skipped(input=input, reason=str(error))
+        case UpscaleError():
+            return Failed(input=input, message=str(error), exit_code=error.exit_code)
+        case _:  # a bug of ours in one file must not cost the user the others
+            return Failed(input=input, message=f"internal error: {error!r}", exit_code=1)

@@ -1,8 +1,8 @@
 """A long job in one process: segments one after the other, then the join.
 
-A run that was stopped, however, is gone on with by the same command: the input is decoded from its
+A run that was stopped, in whatever way, is continued by the same command: the input is decoded from its
 beginning (what the clock, the deinterlacer and the counts of damage know is then as if there had been
-one run), and frames that finished segments hold are passed over before they reach the network.
+one run), and frames that finished segments hold are skipped before they reach the network.
 """
 
 from __future__ import annotations
@@ -18,14 +18,11 @@ from upscale.errors import Interrupted, MediaError, OutputError, UpscaleError, U
 from upscale.events import Result, Resumed
 from upscale.job import stopping
 from upscale.job.loop import Loop
-from upscale.job.prepare import Network, Prepared, choose_runtime, load_network
-from upscale.job.report import ProgressMeter, Reporter, RunStats
-from upscale.jobs.resume import disk_space as space
-from upscale.jobs.resume.fingerprint import fingerprint
+from upscale.job.prepare import Prepared, load_network
+from upscale.job.report import ProgressMeter, Reporter
 from upscale.jobs.resume.join import join
-from upscale.jobs.resume.journal import Journal, recorded_runtime
-from upscale.jobs.resume.segments import SegmentMaker, segment_length, verify_work_folder
-from upscale.jobs.resume.work_folder import WorkFolder
+from upscale.jobs.resume.segments import LongJob, SegmentMaker, open_long_job
+from upscale.jobs.resume.work_folder import SpaceWatch
 from upscale.media.input.damage import SourceStats
 from upscale.system import memory
 
@@ -34,7 +31,9 @@ if TYPE_CHECKING:
 
     from upscale.media.output.sink import OutputReport
 
-#: Frames that are passed over between two signs of life.
+#: What is said when a job ends early and can be continued.
+KEPT = "finished segments are kept: the same command continues"
+#: Skipped frames between two progress reports.
 _PASSING_EVERY = 100
 
 
@@ -51,140 +50,83 @@ def run_long(stack: ExitStack, job: Prepared, reporter: Reporter) -> Result:
         Interrupted: a signal asked to stop (`upscale.job.stopping`); finished segments stay.
         UpscaleError: as `upscale.upscale_file`; finished segments stay.
     """
-    folder = stack.enter_context(WorkFolder(job.output))
-    runtime = choose_runtime(job, recorded_runtime(folder))
-    length = segment_length(job)
-    journal = stack.enter_context(Journal(folder, fingerprint(job, runtime), length))
+    long_job = open_long_job(stack, job)
     try:
-        result = _Long(job, reporter, folder, journal, length).run(stack, runtime)
-    except UpscaleError as error:
-        if journal.segments and isinstance(error, MediaError | UsageError):
-            error.args = (f"{error}; finished segments are in {folder.path}",)
-        elif journal.segments:
-            error.args = (f"{error}; {_advice(journal, job)}",)
+        long_job.verify(reporter.warn)
+        return _Run(long_job, reporter).run(stack)
+    except BaseException as error:
+        if long_job.journal.segments:
+            add_advice(error, _advice(long_job, error))
         elif isinstance(error, Interrupted):
             error.args = ("stopped; unfinished files were removed",)
         raise
-    except BaseException as error:
-        if journal.segments:
-            error.add_note(_advice(journal, job))
-        raise
-    return result
 
 
-def _advice(journal: Journal, job: Prepared) -> str:
-    total = job.source.estimated_frames
-    done = journal.frames
-    where = f"frame {done} of {total}" if total > done else f"frame {done}"
-    return f"finished segments are kept: the same command continues at {where}"
+def add_advice(error: BaseException, advice: str) -> None:
+    """Say more: in the message of an error of ours, in a note (``__notes__``) of any other."""
+    if isinstance(error, UpscaleError):
+        error.args = (f"{error}; {advice}",)
+    else:
+        error.add_note(advice)
 
 
-class _Long:
-    """One run of a long job."""
+def _advice(long_job: LongJob, error: BaseException) -> str:
+    if isinstance(error, MediaError | UsageError):
+        return f"finished segments are in {long_job.folder.path}"
+    total, done = long_job.job.source.estimated_frames, long_job.journal.frames
+    return f"{KEPT} at frame {done} of {total}" if total > done else f"{KEPT} at frame {done}"
 
-    def __init__(
-        self, job: Prepared, reporter: Reporter, folder: WorkFolder, journal: Journal, length: int
-    ) -> None:
-        self._job = job
+
+class _Run:
+    """One run of a long job: gives the frames that are in no segment yet, and takes them upscaled.
+
+    It is the loop's sink. One segment is finished before the next begins: two encoders at once would take
+    a third more memory, and save nothing that can be measured.
+    """
+
+    def __init__(self, long_job: LongJob, reporter: Reporter) -> None:
+        job = self._job = long_job.job
+        self._long_job = long_job
+        self._journal = long_job.journal
         self._reporter = reporter
-        self._folder = folder
-        self._journal = journal
-        self._length = length
         self._stop_request = stopping.StopRequest()
-        self._listening = ExitStack()
+        self._accepts_stops = ExitStack()
         self._known_notes = len(job.source.notes)
+        self._resumed = self._journal.frames
+        self._meter = ProgressMeter(job.input, job.source.estimated_frames, reporter.send, self._resumed)
+        self._space = SpaceWatch(long_job.folder.path)
+        self._maker: SegmentMaker | None = None
+        self._count: int | None = None  # of the input's frames, when it was read to its end
 
-    def run(self, stack: ExitStack, runtime: str) -> Result:
-        job, source, journal = self._job, self._job.source, self._journal
-        verify_work_folder(job, self._folder, journal, self._reporter.warn)
-        done, total = journal.frames, source.estimated_frames
-        network = load_network(stack, job, runtime)
-        self._reporter.announce(job, network.model, network.backend, self._length)
+    def run(self, stack: ExitStack) -> Result:
+        job, journal, done = self._job, self._journal, self._resumed
+        network = load_network(stack, job, self._long_job.runtime)
+        self._reporter.announce(job, network.backend, self._long_job.length)
         if done:
+            total = job.source.estimated_frames
             self._reporter.send(Resumed(input=job.input, frames=done, total=total))
-        meter = ProgressMeter(job.input, total, self._reporter.send, done)
-        loop, report = self._work(network, meter)
+        loop: Loop[OutputReport] = Loop(network, self, self._meter)
+        stack.callback(self._abort)
+        with self._accepts_stops:
+            self._accepts_stops.enter_context(stopping.stop_requests_to(self._stop_request))
+            if journal.end is None:
+                loop.run(self._unfinished(), job.source.abandon)
+            report = loop.finish()
         assert journal.end is not None
         for note in journal.end["notes"]:  # what showed only while reading
             self._reporter.warn(note)
-        journal.mark_joined()
-        self._folder.finished = True
+        self._long_job.finish()
         stats, count = _stats(journal.end), len(journal.segments)
-        return self._reporter.result(
-            job, RunStats.of(loop, network), stats, report, segments=count, resumed_frames=done
-        )
+        return self._reporter.result(job, loop.stats, stats, report, segments=count, resumed_frames=done)
 
-    def _work(self, network: Network, meter: ProgressMeter) -> tuple[Loop[OutputReport], OutputReport]:
-        """All that takes time."""
-        source = self._job.source
-        with (
-            self._listening,
-            _Recorder(self._job, self._folder, self._journal, self._stop_request) as recorder,
-        ):
-            self._listening.enter_context(stopping.stop_requests_to(self._stop_request))
-            frames = _Unfinished(self._job, self._journal, self._length, self._stop_request, recorder, meter)
-            recorder.then = partial(self._conclude, frames)
-            loop: Loop[OutputReport] = Loop(frames, network.upscaler, recorder, meter, network.workers)
-            if self._journal.end is None:
-                try:
-                    loop.run()
-                finally:
-                    if loop.hangs:
-                        source.abandon()
-            return loop, loop.finish()
-
-    def _conclude(self, frames: _Unfinished) -> OutputReport:
-        """All that was read is in segments: end here, or join them."""
-        journal, source = self._journal, self._job.source
-        if frames.complete:
-            if journal.frames != frames.count:
-                raise OutputError(f"{journal.frames} of {frames.count} frames are in segments")
-            journal.finish({"stats": asdict(source.stats), "notes": source.notes[self._known_notes :]})
-        if self._stop_request.reason is not None:
-            raise self._stop_request.reason
-        self._listening.close()  # joining can be broken off at any point
-        return join(self._job, journal, self._folder)
-
-
-def _stats(end: dict[str, Any]) -> SourceStats:
-    """The counts of the run that read the input to its end."""
-    known = {f.name for f in fields(SourceStats)}
-    return SourceStats(**{name: value for name, value in end["stats"].items() if name in known})
-
-
-class _Unfinished:
-    """The frames that are in no segment yet, and before each run of them a call that begins a segment.
-
-    Attributes:
-        complete: the input was read to its end.
-        count: frames read by then.
-    """
-
-    def __init__(
-        self,
-        job: Prepared,
-        journal: Journal,
-        length: int,
-        stop_request: stopping.StopRequest,
-        recorder: _Recorder,
-        meter: ProgressMeter,
-    ) -> None:
-        self._source = job.source
-        self._done = list(journal.segments)
-        self._length = length
-        self._stop_request = stop_request
-        self._recorder = recorder
-        self._meter = meter
-        self.complete = False
-        self.count = 0
-
-    def __iter__(self) -> Iterator[av.VideoFrame | Callable[[], None]]:
+    def _unfinished(self) -> Iterator[av.VideoFrame | Callable[[], None]]:
+        """The frames that are in no segment yet, and before each run of them a call that begins a segment."""
         from av import Packet
 
-        waiting = deque(self._done)
-        passed = inside = 0
+        waiting = deque(self._journal.segments)
+        count = passed = inside = 0
         follows = False  # the frame goes into the segment of the one before
-        for frame in self._source:
+        for frame in self._job.source:
             if self._stop_request.reason is not None:
                 return
             if isinstance(frame, Packet):
@@ -199,43 +141,17 @@ class _Unfinished:
                 if passed % _PASSING_EVERY == 0:
                     yield partial(self._meter.passing, passed)
             else:
-                if not follows or self.count % self._length == 0:
-                    yield partial(self._recorder.begin, self.count)
+                if not follows or count % self._long_job.length == 0:
+                    yield partial(self._begin_segment, count)
                 follows = True
                 yield frame
-            self.count += 1
-        self.complete = True
+            count += 1
+        self._count = count
 
-
-def _nothing() -> OutputReport:
-    raise AssertionError("finished already")
-
-
-class _Recorder:
-    """The end of the loop: writes segments.
-
-    One is finished before the next begins: two encoders at once would take a third more memory, and save
-    nothing that can be measured.
-
-    Attributes:
-        then: called by `finish` when all segments are finished.
-    """
-
-    def __init__(
-        self, job: Prepared, folder: WorkFolder, journal: Journal, stop_request: stopping.StopRequest
-    ) -> None:
-        self._job = job
-        self._folder = folder
-        self._journal = journal
-        self._stop_request = stop_request
-        self._space = space.SpaceWatch(folder.path)
-        self._maker: SegmentMaker | None = None
-        self.then: Callable[[], OutputReport] = _nothing
-
-    def begin(self, first: int) -> None:
+    def _begin_segment(self, first: int) -> None:
         """The next frame begins a segment."""
-        self._close()
-        self._maker = SegmentMaker(self._job, first, self._folder.path)
+        self._finish_segment()
+        self._maker = SegmentMaker(self._job, first, self._long_job.folder.path)
 
     def frame(self, frame: av.VideoFrame) -> None:
         assert self._maker is not None
@@ -244,31 +160,37 @@ class _Recorder:
         if low is not None:
             self._stop_request.request(low)
 
-    def packet(self, packet: av.Packet) -> None:
-        raise AssertionError("only frames are wanted")
-
     def finish(self) -> OutputReport:
-        self._close()
-        return self.then()
+        """All that was read is in segments: end here, or join them."""
+        self._finish_segment()
+        journal, source = self._journal, self._job.source
+        if self._count is not None:
+            if journal.frames != self._count:
+                raise OutputError(f"{journal.frames} of {self._count} frames are in segments")
+            journal.finish({"stats": asdict(source.stats), "notes": source.notes[self._known_notes :]})
+        if self._stop_request.reason is not None:
+            raise self._stop_request.reason
+        self._accepts_stops.close()  # joining can be broken off at any point
+        return join(self._long_job)
 
-    def _close(self) -> None:
+    def _finish_segment(self) -> None:
         """Finish the segment that is being written, if there is one."""
-        maker, self._maker = self._maker, None
+        maker = self._maker
         if maker is None:
             return
-        try:
-            segment = maker.finish()
-            self._journal.add(segment)
-            self._space.segment(segment.bytes)
-        except BaseException:
-            maker.abort()
-            raise
+        segment = maker.finish()
+        self._journal.add(segment)
+        self._space.segment(segment.bytes)
+        self._maker = None
         memory.trim_heap()  # every segment's encoder had threads, and so memory, of its own
 
-    def __enter__(self) -> _Recorder:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
+    def _abort(self) -> None:
+        """Remove the segment that is not whole."""
         if self._maker is not None:
             self._maker.abort()
-        self.then = _nothing  # it leads back here: what it holds must not wait for Python to look for circles
+
+
+def _stats(end: dict[str, Any]) -> SourceStats:
+    """The counts of the run that read the input to its end."""
+    known = {f.name for f in fields(SourceStats)}
+    return SourceStats(**{name: value for name, value in end["stats"].items() if name in known})

@@ -2,29 +2,32 @@
 
 A long job is cut at every `segment_length` frames. Segments are made one after the other in one
 process (`upscale.jobs.resume.resume`), or each by itself, also in other processes and on other machines that
-share the folder::
+share the folder (`upscale.jobs.cluster`)::
 
-    with ExitStack() as stack:                              # in the process that has the say
-        job = prepare(stack, "in.mp4", "out.mp4", options)
-        length = segment_length(job)                        # 0: not to be cut, use `upscale_file`
-        folder = stack.enter_context(WorkFolder(job.output))        # locked until the end
-        runtime = choose_runtime(job, recorded_runtime(folder))
-        journal = stack.enter_context(Journal(folder, fingerprint(job, runtime), length))
-        verify_work_folder(job, folder, journal, warn)                      # warn: takes a text
-        for piece in list_pieces(job, length, journal.segments):
+    with ExitStack() as stack:                              # in the coordinating process
+        job = prepare(stack, "in.mp4", "out.mp4", options)  # if `segment_length(job)` is not 0
+        long_job = open_long_job(stack, job)                # its folder is locked until the end
+        long_job.verify(warn)                               # warn: takes a text
+        for piece in list_pieces(long_job):
             ...                                             # anywhere, in any order:
-            segment = make_segment("in.mp4", "out.mp4", options, piece, folder.path, runtime)
-            journal.add(segment)                            # here again
-        report = join(job, journal, folder)                 # `upscale.jobs.resume.join`
-        journal.mark_joined()
-        folder.finished = True                              # it is removed when the stack is left
+            segment = make_segment("in.mp4", "out.mp4", options, piece, folder, long_job.runtime)
+            long_job.journal.add(segment)                   # here again
+        report = join(long_job)                             # `upscale.jobs.resume.join`
+        long_job.finish()                                   # the folder is removed when the stack is left
+
+A piece of the input becomes a segment::
+
+    listed ──make_segment──> being written (.part) ──whole, on the disk──> renamed ──journal.add──> finished
+       ^                            │ killed, failed                          │ not in the journal    │
+       └────────────────────────────┴─────── removed by the next `verify` ────┘                       │
+       └───────────────────── the file is gone, or its checksum differs: journal.drop ────────────────┘
 
 `Piece`, `Options` and `Segment` are plain picklable data. Paths must mean the same on all machines.
 Segments made by themselves hold the same frames with the same times as those of one process: where
-every frame has a time of its own in MP4 or Matroska they are sought to, everywhere else the input is
+every frame has a time of its own in MP4 or Matroska the decoder seeks to them, everywhere else the input is
 decoded from its beginning up to them. What is missing in a damaged input shows as pieces that hold fewer
-frames than were listed, and in `Segment.decode_errors` and `corrupt_frames`. A run of `upscale_file` goes on
-from segments that were made so, and the other way round.
+frames than were listed, and in `Segment.decode_errors` and `corrupt_frames`. A run of `upscale_file`
+continues from segments that were made so, and the other way round.
 """
 
 from __future__ import annotations
@@ -32,17 +35,17 @@ from __future__ import annotations
 import os
 import secrets
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from upscale.errors import MediaError
 from upscale.job.loop import Loop
-from upscale.job.prepare import Prepared, load_network, prepare
-from upscale.jobs.resume import disk_space as space
-from upscale.jobs.resume.journal import Journal, Segment
-from upscale.jobs.resume.work_folder import WorkFolder, segment_path
+from upscale.job.prepare import Prepared, choose_runtime, load_network, prepare
+from upscale.jobs.resume.fingerprint import fingerprint
+from upscale.jobs.resume.journal import Journal, Segment, recorded_runtime
+from upscale.jobs.resume.work_folder import WorkFolder, check_space, segment_path
 from upscale.media.output.segment import SegmentWriter, can_be_joined
 from upscale.media.output.times import pack
 from upscale.options import Options
@@ -51,13 +54,15 @@ from upscale.system.safe_file import sync_folder, write_error
 if TYPE_CHECKING:
     import av
 
+    from upscale.backends.variants import Variant
+
 #: Frames of 1280x720 in a segment: about 20 s of work on two small cores. Larger frames take longer.
 _FRAMES, _PIXELS = 600, 1280 * 720
 _FEWEST, _MOST = 30, 1800
 #: A job of up to this many segments is written in one go.
 _SHORT = 3
 #: For tests: the number of frames in a segment.
-_KNOB = "UPSCALE_SEGMENT_FRAMES"
+_FRAMES_VARIABLE = "UPSCALE_SEGMENT_FRAMES"
 
 
 def segment_length(job: Prepared) -> int:
@@ -71,9 +76,70 @@ def segment_length(job: Prepared) -> int:
         return 0
     width, height = job.plan.size
     length = max(_FEWEST, min(_MOST, _FRAMES * _PIXELS // (width * height)))
-    length = int(os.environ.get(_KNOB, length))
+    length = int(os.environ.get(_FRAMES_VARIABLE, length))
     frames = job.source.estimated_frames
     return length if not frames or frames > _SHORT * length else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongJob:
+    """A job whose work folder is open and locked.
+
+    Attributes:
+        job: what is to be done; its source is not read yet.
+        folder, journal: where its segments lie, and which are finished.
+        length: frames in a segment.
+        runtime: that all segments are made with, see `choose_runtime`.
+    """
+
+    job: Prepared
+    folder: WorkFolder
+    journal: Journal
+    length: int
+    runtime: Variant | None
+
+    def verify(self, warn: Callable[[str], None]) -> None:
+        """Find out what earlier runs have left, and that nothing prevents the rest.
+
+        Raises:
+            OutputError: the disk is too small, or the output's format refuses a stream.
+        """
+        from upscale.media.output.sink import Sink
+
+        job, journal = self.job, self.journal
+        self.folder.remove_unfinished()
+        lost = check_segments(self.folder, journal)
+        if lost:
+            warn(f"{lost} damaged segment{'s' * (lost > 1)} will be made again")
+        rest = max(0, job.source.estimated_frames - journal.frames)
+        check_space(job.plan, self.folder.path, rest, journal.bytes)
+        # What the muxer would refuse at the end is known before hours of work.
+        with Sink(job.source, job.output, job.plan, job.options):
+            pass
+
+    def finish(self) -> None:
+        """The output is there: the work folder may go."""
+        self.journal.mark_joined()
+        self.folder.finished = True
+
+
+def open_long_job(stack: ExitStack, job: Prepared) -> LongJob:
+    """Open the work folder of a job, or make one.
+
+    Args:
+        stack: unlocks the folder when it is left.
+        job: for which `segment_length` is not 0.
+
+    Raises:
+        UsageError: the folder belongs to another job, or another process works in it.
+        OutputError: it cannot be read or written.
+        MediaError: the input cannot be read.
+    """
+    folder = stack.enter_context(WorkFolder(job.output))
+    runtime = choose_runtime(job, recorded_runtime(folder))
+    length = segment_length(job)
+    journal = stack.enter_context(Journal(folder, fingerprint(job, runtime), length))
+    return LongJob(job=job, folder=folder, journal=journal, length=length, runtime=runtime)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,25 +159,21 @@ class Piece:
     end: int | None = None
 
 
-def list_pieces(job: Prepared, length: int, done: Iterable[Segment] = ()) -> list[Piece]:
+def list_pieces(long_job: LongJob) -> list[Piece]:
     """The pieces of a job, without what finished segments hold. Demuxes the input, decodes nothing.
-
-    Args:
-        job: its source is not touched.
-        length: of `segment_length`.
-        done: segments of the journal.
 
     Raises:
         MediaError: the input cannot be read.
     """
     from upscale.media.input.parts import frame_times
 
+    job = long_job.job
     times, exact = frame_times(job.input, job.options)
     if not times:
         raise MediaError("no frame lies in the wanted part", path=job.input)
-    borders = set(range(0, len(times), length))
+    borders = set(range(0, len(times), long_job.length))
     finished: set[int] = set()
-    for segment in done:
+    for segment in long_job.journal.segments:
         finished.update(range(segment.first, segment.first + segment.frames))
         borders |= {segment.first, segment.first + segment.frames}
     starts = sorted(b for b in borders if b < len(times))
@@ -137,7 +199,7 @@ def make_segment(
     options: Options,
     piece: Piece,
     folder: str,
-    runtime: str,
+    runtime: Variant | None,
     report: Callable[[int, float], None] = lambda frames, seconds: None,
     note: Callable[[str], None] = lambda message: None,
 ) -> Segment:
@@ -149,9 +211,9 @@ def make_segment(
         input, output, options: of the job; the output is not touched.
         piece: of `list_pieces`.
         folder: path of the work folder.
-        runtime: of `choose_runtime`, the same for all segments of a job.
+        runtime: of the `LongJob`.
         report: told (frames, seconds of video) so far after every frame; what it raises ends the work.
-        note: called with what showed only while reading, for people.
+        note: called with what showed only while reading, human-readable.
 
     Raises:
         UpscaleError: as `upscale.upscale_file`; MediaError also if no frame of the piece can be decoded.
@@ -159,19 +221,17 @@ def make_segment(
     """
     with ExitStack() as stack:
         job = prepare(stack, input, output, replace(options, overwrite=True))
+        source = job.source
         network = load_network(stack, job, runtime)
-        maker = stack.enter_context(_PieceSink(job, piece, folder))
-        loop: Loop[Segment] = Loop(frames_of(job, piece), network.upscaler, maker, report, network.workers)
-        known = len(job.source.notes)
-        try:
-            loop.run()
-        finally:
-            if loop.hangs:
-                job.source.abandon()
-        for message in job.source.notes[known:]:
+        maker = SegmentMaker(job, piece.first, folder)
+        stack.callback(maker.abort)
+        loop: Loop[Segment] = Loop(network, maker, report)
+        known = len(source.notes)
+        loop.run(frames_of(job, piece), source.abandon)
+        for message in source.notes[known:]:
             note(message)
-        stats = job.source.stats
-        return replace(loop.finish(), decode_errors=stats.decode_errors, corrupt_frames=stats.corrupt_frames)
+        segment, stats = loop.finish(), source.stats
+        return replace(segment, decode_errors=stats.decode_errors, corrupt_frames=stats.corrupt_frames)
 
 
 def frames_of(job: Prepared, piece: Piece) -> Iterator[av.VideoFrame]:
@@ -193,7 +253,7 @@ def frames_of(job: Prepared, piece: Piece) -> Iterator[av.VideoFrame]:
 
 
 class SegmentMaker:
-    """Writes one segment into a work folder, under its name once it is whole."""
+    """Writes one segment into a work folder, under its name once it is whole: a `FrameSink`."""
 
     def __init__(self, job: Prepared, first: int, folder: str) -> None:
         """
@@ -209,7 +269,7 @@ class SegmentMaker:
         self._folder = folder
         self._begin: int | None = None
         self._end = 0
-        # A name of its own: two machines may be making the same segment after one was taken for lost.
+        # A unique name: two machines may be making the same segment after one was believed lost.
         part = f"{segment_path(folder, first)}.{secrets.token_hex(4)}.part"
         self._writer = SegmentWriter(part, job.plan, job.video)
 
@@ -255,49 +315,6 @@ class SegmentMaker:
     def abort(self) -> None:
         """Remove the file, unless it has its name already."""
         self._writer.abort()
-
-
-class _PieceSink:
-    """The end of the loop that makes one segment."""
-
-    def __init__(self, job: Prepared, piece: Piece, folder: str) -> None:
-        self._maker = SegmentMaker(job, piece.first, folder)
-
-    def frame(self, frame: av.VideoFrame) -> None:
-        self._maker.frame(frame)
-
-    def packet(self, packet: av.Packet) -> None:
-        raise AssertionError("only frames are wanted")
-
-    def finish(self) -> Segment:
-        return self._maker.finish()
-
-    def __enter__(self) -> _PieceSink:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._maker.abort()
-
-
-def verify_work_folder(
-    job: Prepared, folder: WorkFolder, journal: Journal, warn: Callable[[str], None]
-) -> None:
-    """Find out what earlier runs have left, and that nothing is in the way of the rest.
-
-    Raises:
-        OutputError: the disk is too small, or the output's format refuses a stream.
-    """
-    from upscale.media.output.sink import Sink
-
-    folder.remove_unfinished()
-    lost = check_segments(folder, journal)
-    if lost:
-        warn(f"{lost} damaged segment{'s' * (lost > 1)} will be made again")
-    rest = max(0, job.source.estimated_frames - journal.frames)
-    space.check_before(job.plan, folder.path, rest, journal.bytes)
-    # What the muxer would refuse at the end is known before hours of work.
-    with Sink(job.source, job.output, job.plan, job.options):
-        pass
 
 
 def check_segments(folder: WorkFolder, journal: Journal) -> int:
