@@ -44,3 +44,25 @@ def test_ssim_falls_with_noise() -> None:
         for s in (2, 8, 32)
     ]
     assert scores[0] > scores[1] > scores[2]
+
+
+@pytest.mark.parametrize(
+    ("sigma", "expected"), [(1.0, 0.9978211322), (8.0, 0.8848016360), (40.0, 0.2555339508)]
+)
+def test_ssim_is_scikit_images(sigma: float, expected: float) -> None:
+    """Version 0.26: structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)."""
+    y, x = np.mgrid[0:64, 0:80]
+    wave = 128 + 50 * np.sin(x / 5) + 40 * np.cos(y / 7) + np.random.default_rng(0).normal(0, 10, (64, 80))
+    truth = np.clip(wave, 0, 255).astype(np.uint8)
+    noise = np.random.default_rng(1).normal(0, sigma, truth.shape)
+    other = np.clip(truth + noise, 0, 255).astype(np.uint8)
+    assert ssim(truth, other) == pytest.approx(expected, abs=1e-8)
+
+
+def test_ssim_of_ten_bit_is_scikit_images() -> None:
+    y, x = np.mgrid[0:64, 0:80]
+    wave = 128 + 50 * np.sin(x / 5) + 40 * np.cos(y / 7) + np.random.default_rng(0).normal(0, 10, (64, 80))
+    truth = np.clip(wave, 0, 255).astype(np.uint8)
+    noisy = np.clip(truth + np.random.default_rng(1).normal(0, 8.0, truth.shape), 0, 255).astype(np.uint16)
+    truth16 = truth.astype(np.uint16) * 4 + 1
+    assert ssim(truth16, noisy * 4, max_value=1023) == pytest.approx(0.8848712222, abs=1e-8)

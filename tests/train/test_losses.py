@@ -351,7 +351,7 @@ def test_transport_asks_nothing_of_the_truth() -> None:
 def perceptual(tmp_path: Path) -> Perceptual:
     """On small random weights."""
     np.savez(tmp_path / "alexnet.npz", **small_weights())
-    return Perceptual(Lpips("alex", tmp_path / "alexnet.npz"))
+    return Perceptual(Lpips(tmp_path / "alexnet.npz"))
 
 
 def test_perceptual_is_zero_for_equal_pictures(perceptual: Perceptual) -> None:

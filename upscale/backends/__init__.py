@@ -6,7 +6,8 @@ import importlib
 import importlib.util
 from typing import TYPE_CHECKING
 
-from upscale.errors import UsageError
+from upscale.backends.variants import FILES, missing_file
+from upscale.errors import BackendError, UsageError
 
 if TYPE_CHECKING:
     from upscale.backends.base import Backend
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
 #: Backend → (module with its `load`, packages of which one must be installed, how to get them).
 _BACKENDS = {
     "onnx": ("upscale.backends.onnx", ("onnxruntime",), "pip install onnxruntime"),
-    "torch": ("upscale.backends.pytorch", ("torch",), "pip install 'upscale[torch]'"),
+    "torch": ("upscale.backends.pytorch", ("torch",), "pip install '.[torch]'"),
     "tflite": (
         "upscale.backends.tflite",
         ("ai_edge_litert", "tflite_runtime"),
-        "pip install 'upscale[tflite]'",
+        "pip install '.[tflite]'",
     ),
 }
 
@@ -51,14 +52,20 @@ def load(
         threads: processor threads in all, shared by the calls in flight. None is every core.
 
     Raises:
-        UsageError: `name` is not in `NAMES`, or the backend has no such precision.
-        BackendError: the runtime is not installed, or lacks the device, or the device the precision.
+        UsageError: `name` is not in `NAMES`, or the partner to blend with is another network.
+        BackendError: the runtime is not installed, or lacks the device or the precision.
         ModelError: the model has no file for this runtime, or a damaged one.
     """
     if name not in _BACKENDS:
         raise UsageError(f"no backend {name!r}; there are {', '.join(NAMES)}")
+    if precision is None:
+        precision = next((p for b, p in FILES if b == name and model.path(FILES[b, p]) is not None), "fp32")
+    if (name, precision) not in FILES:
+        raise BackendError(f"the {name} backend has no {precision}")
+    if model.path(FILES[name, precision]) is None:
+        raise missing_file(model, name, precision)
     module = importlib.import_module(_BACKENDS[name][0])
-    backend: Backend = module.load(model, precision=precision, device=device, threads=threads)
+    backend: Backend = module.load(model, precision, device, threads)
     return backend
 
 

@@ -6,6 +6,7 @@ in nothing but their networks' roundings.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -164,3 +165,26 @@ def _pad(luma: Luma, padded: npt.NDArray) -> None:
     height, width = luma.shape
     padded[:height, width:] = padded[:height, width - 1 : width]
     padded[height:] = padded[height - 1]
+
+
+#: Side of the small picture that a network must double before it is trusted.
+TRIAL_SIDE = 16
+
+
+def problem_of(output: npt.NDArray, side: int, scale: int) -> str | None:
+    """Why an (H, W) result of side×side pixels cannot be their enlargement; None if it can."""
+    if output.shape != (scale * side, scale * side):
+        return f"turns {side}×{side} into {output.shape[1]}×{output.shape[0]}: not ×{scale}"
+    if not np.isfinite(output).all():
+        return "gives numbers that are not finite"
+    return None
+
+
+def find_multiple(accepts: Callable[[int], bool]) -> int:
+    """The smallest step of sizes with which a foreign network can do; `accepts` tries side×side pixels."""
+    return next((multiple for multiple in (1, 2, 4) if accepts(TRIAL_SIDE + multiple)), 8)
+
+
+def psnr_of_error(square_error: float, max_value: int = 255) -> float:
+    """Peak signal-to-noise ratio in dB of a mean square error in code values; inf for 0."""
+    return float(10 * np.log10(max_value**2 / square_error)) if square_error else float("inf")

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from upscale.backends.base import (
+    TRIAL_SIDE,
     Codes,
     Floats,
     Luma,
     crop_codes,
     fill_codes,
     fill_floats,
+    find_multiple,
     padded_size,
+    problem_of,
     to_codes,
 )
-from upscale.backends.onnx_devices import provider
+from upscale.backends.onnx_devices import PROVIDERS, provider
 from upscale.backends.onnx_file import blend_onnx, read_onnx
+from upscale.backends.variants import FILES
 from upscale.errors import BackendError, ModelError, first_line
 from upscale.model.blend import blended
-from upscale.model.weights import SUFFIXES
 from upscale.system.closing import Closing
 from upscale.system.cores import plan_threads
 
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from upscale.model.weights import ModelFiles
 
 _SILENT = 4  # Only fatal errors: the rest arrives as exceptions.
-_TRIAL = 16
 _TYPES: dict[str, np.dtype] = {"tensor(float)": np.dtype(np.float32), "tensor(uint8)": np.dtype(np.uint8)}
 
 
@@ -57,7 +58,7 @@ class OnnxBackend(Closing):
         Args:
             data: what to load instead of the file's bytes, already checked; errors name `path`.
             multiple: what the network needs both sides to be a multiple of; None finds out.
-            precision: "fp32", "int8" for a file of integers, "bf16" on devices that make it of fp32.
+            precision: "fp32", "int8" for a file of integers, "bf16" on devices that compute fp32 so.
             device: one of `upscale.backends.onnx_devices.PROVIDERS`; None is the CPU.
             threads: processor threads in all; None is every core.
 
@@ -73,14 +74,14 @@ class OnnxBackend(Closing):
         self._path = path
         self._session: onnxruntime.InferenceSession | None = None
         try:
-            self._session = _session(data, provider(device, precision, plan), plan.per_call)
+            self._session = open_session(data, provider(device, precision, plan), plan.per_call)
         except BackendError:
             raise
         except Exception as e:  # onnxruntime's exceptions have no common base but this
             raise ModelError(f"onnxruntime cannot load this model: {first_line(e)}", path=str(path)) from e
         self._input, self._dtype = self._check_input()
-        self._multiple = multiple or self._find_multiple()
-        self._trial(-(-_TRIAL // self._multiple) * self._multiple)
+        self._multiple = multiple or find_multiple(self._accepts)
+        self._trial(-(-TRIAL_SIDE // self._multiple) * self._multiple)
         from onnxruntime import __version__
 
         self.description = f"onnxruntime {__version__} {device or 'cpu'} {precision}, {plan}"
@@ -96,7 +97,7 @@ class OnnxBackend(Closing):
         except Exception as e:
             raise BackendError(f"onnxruntime failed: {first_line(e)}") from e
         if output.shape != (self.scale * padded.shape[0], self.scale * padded.shape[1]):
-            raise BackendError(f"the network made {output.shape} of {padded.shape}")
+            raise BackendError(f"the network turned {padded.shape} into {output.shape}")
         if self._dtype == np.uint8:
             return crop_codes(output, luma, self.scale, out)
         return to_codes(output, luma, max_value, self.scale, out)
@@ -148,50 +149,22 @@ class OnnxBackend(Closing):
             raise ModelError(
                 f"the network fails on {side}×{side} pixels: {first_line(e)}", path=str(self._path)
             ) from e
-        if output.shape != (self.scale * side, self.scale * side):
-            raise ModelError(
-                f"the network makes {output.shape[1]}×{output.shape[0]} of {side}×{side}: not ×{self.scale}",
-                path=str(self._path),
-            )
-        if not math.isfinite(float(output.sum(dtype=np.float64))):
-            raise ModelError("the network's output is not finite", path=str(self._path))
+        if problem := problem_of(output, side, self.scale):
+            raise ModelError(f"the network {problem}", path=str(self._path))
 
-    def _find_multiple(self) -> int:
-        """The smallest step of sizes that a foreign network accepts."""
-        for multiple in (1, 2, 4):
-            try:
-                self._trial(_TRIAL + multiple)
-                return multiple
-            except ModelError:
-                continue
-        return 8
+    def _accepts(self, side: int) -> bool:
+        try:
+            self._trial(side)
+        except ModelError:
+            return False
+        return True
 
 
-def load(
-    model: ModelFiles,
-    *,
-    precision: str | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-) -> OnnxBackend:
-    """Open an ONNX file of `model`.
-
-    Args:
-        precision: None is fp32, or int8 if that is the only file.
-
-    Raises:
-        BackendError: onnxruntime is not installed, or has no such device or precision.
-        UsageError: the partner that it is to be blended with is another network.
-        ModelError: the model has no ONNX file of this precision, or a damaged one.
-    """
-    if precision is None:
-        precision = "int8" if model.onnx is None and model.onnx_int8 is not None else "fp32"
-    if precision not in ("fp32", "bf16", "int8"):
-        raise BackendError(f"the onnx backend has no {precision}")
-    kind = "onnx_int8" if precision == "int8" else "onnx"
+def load(model: ModelFiles, precision: str, device: str | None, threads: int | None) -> OnnxBackend:
+    """Open the ONNX file of `model`, which has it: see `upscale.backends.load`."""
+    kind = FILES[OnnxBackend.name, precision]
     path = model.path(kind)
-    if path is None:
-        raise ModelError(f"the onnx backend needs an {SUFFIXES[kind]} file", path=model.name)
+    assert path is not None
     multiple = model.config.multiple if model.config else None
     data = blended(model, kind, blend_onnx, read_onnx)
     return OnnxBackend(
@@ -199,8 +172,23 @@ def load(
     )
 
 
-def _session(data: bytes, provider: tuple[str, dict[str, Any]], threads: int) -> onnxruntime.InferenceSession:
-    import onnxruntime
+def open_session(
+    data: bytes, provider: tuple[str, dict[str, Any]] = (PROVIDERS["cpu"], {}), threads: int = 1
+) -> onnxruntime.InferenceSession:
+    """A session on an ONNX file's bytes, which `read_onnx` has checked.
+
+    Args:
+        provider: onnxruntime's name and options of the device.
+        threads: of one call.
+
+    Raises:
+        BackendError: onnxruntime is not installed, or the device does not start.
+        Exception: whatever onnxruntime raises about the file; its exceptions have no common base.
+    """
+    try:
+        import onnxruntime
+    except ImportError as e:
+        raise BackendError("the onnx backend needs onnxruntime: pip install onnxruntime") from e
 
     onnxruntime.set_default_logger_severity(_SILENT)
     options = onnxruntime.SessionOptions()

@@ -54,7 +54,7 @@ class TorchBackend(Closing):
             import safetensors  # noqa: F401  what load_generator needs
             import torch
         except ImportError as e:
-            raise BackendError("the torch backend needs PyTorch: pip install 'upscale[torch]'") from e
+            raise BackendError("the torch backend needs PyTorch: pip install '.[torch]'") from e
         self._torch = torch
         network = load_generator(model)
         self._device = self._find_device(device)
@@ -160,17 +160,9 @@ def cpu_has_bf16(torch: Any) -> bool:
         return False
 
 
-def load(
-    model: ModelFiles,
-    *,
-    precision: str | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-) -> TorchBackend:
-    """Open the safetensors file of `model`; see `TorchBackend`. None is fp32."""
-    if precision not in (None, "fp32", "bf16", "fp16"):
-        raise BackendError(f"the torch backend has no {precision}")
-    return TorchBackend(model, precision=precision or "fp32", device=device, threads=threads)
+def load(model: ModelFiles, precision: str, device: str | None, threads: int | None) -> TorchBackend:
+    """Open the safetensors file of `model`: see `upscale.backends.load`."""
+    return TorchBackend(model, precision=precision, device=device, threads=threads)
 
 
 def load_generator(files: ModelFiles) -> Generator:

@@ -13,11 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from upscale.backends.base import Luma, crop_codes, fill_codes, fill_floats, padded_size, to_codes
+from upscale.backends.base import (
+    TRIAL_SIDE,
+    Luma,
+    crop_codes,
+    fill_codes,
+    fill_floats,
+    find_multiple,
+    padded_size,
+    problem_of,
+    to_codes,
+)
 from upscale.backends.tflite_blend import blend_tflite
+from upscale.backends.variants import FILES
 from upscale.errors import BackendError, ModelError, UpscaleError, first_line
 from upscale.model.blend import blended
-from upscale.model.weights import SUFFIXES, weights_folder
+from upscale.model.weights import weights_folder
 from upscale.system.child import run_module
 from upscale.system.closing import Closing
 from upscale.system.cores import plan_threads
@@ -25,8 +36,7 @@ from upscale.system.cores import plan_threads
 if TYPE_CHECKING:
     from upscale.model.weights import ModelFiles
 
-_MISSING = "the tflite backend needs LiteRT: pip install 'upscale[tflite]'"
-_TRIAL = 16
+_MISSING = "the tflite backend needs LiteRT: pip install '.[tflite]'"
 #: Pixels of the idle interpreters that are kept beside one whole picture for each call at once. Changing the
 #: size of one costs half as much as computing its pixels, so that sizes that come often have their own.
 _SPARE_PIXELS = 4 * 256 * 256
@@ -133,16 +143,14 @@ class TfliteBackend(Closing):
                 interpreter = self._interpreter()
             problem = interpreter.problem()
             if problem is None:
-                interpreter.multiple = multiple or interpreter.find_multiple()
-                side = -(-_TRIAL // interpreter.multiple) * interpreter.multiple
+                interpreter.multiple = multiple or find_multiple(interpreter.accepts)
+                side = -(-TRIAL_SIDE // interpreter.multiple) * interpreter.multiple
                 with _quiet():
                     output = interpreter.run(side)
         except (ValueError, RuntimeError, TypeError) as e:
             raise ModelError(f"LiteRT cannot load this model: {first_line(e)}", path=str(self._path)) from e
-        if problem is None and output.shape != (self.scale * side, self.scale * side):
-            problem = f"makes {output.shape[1]}×{output.shape[0]} of {side}×{side}: not ×{self.scale}"
-        if problem is None and not np.isfinite(output).all():
-            problem = "gives numbers that are not finite"
+        if problem is None:
+            problem = problem_of(output, side, self.scale)
         if problem is not None:
             raise ModelError(f"the network {problem}", path=str(self._path))
         return interpreter
@@ -205,7 +213,7 @@ class _Interpreter:
         view = self._picture()
         assert self.size is not None
         if view.shape != (scale * self.size[0], scale * self.size[1]):
-            raise BackendError(f"the network made {view.shape} of {self.size}")
+            raise BackendError(f"the network turned {self.size} into {view.shape}")
         if self._dtype == np.float32:
             return to_codes(view, luma, max_value, scale, out)
         return crop_codes(view.view(np.uint8), luma, scale, out, self._flip)
@@ -217,17 +225,13 @@ class _Interpreter:
         self.invoke()
         return self._picture().copy()
 
-    def find_multiple(self) -> int:
-        """The smallest step of sizes that a foreign network accepts."""
-        for multiple in (1, 2, 4):
-            side = _TRIAL + multiple
-            try:
-                with _quiet():
-                    if self.run(side).shape == (2 * side, 2 * side):
-                        return multiple
-            except (ValueError, RuntimeError):
-                continue
-        return 8
+    def accepts(self, side: int) -> bool:
+        """Whether the network doubles side×side pixels."""
+        try:
+            with _quiet():
+                return bool(self.run(side).shape == (2 * side, 2 * side))
+        except (ValueError, RuntimeError):
+            return False
 
     def _picture(self) -> Any:
         """(2H, 2W): the output in the interpreter's own memory, which must be let go before it runs again."""
@@ -245,31 +249,11 @@ class _Interpreter:
         return abs(scale * 255 - 1) < 1e-3 and zero == (-128 if self._flip else 0)
 
 
-def load(
-    model: ModelFiles,
-    *,
-    precision: str | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-) -> TfliteBackend:
-    """Open a TFLite file of `model`.
-
-    Args:
-        precision: None is fp32, or int8 if that is the only file.
-
-    Raises:
-        BackendError: LiteRT is not installed, `device` is not the CPU, or no such precision.
-        UsageError: the partner that it is to be blended with is another network.
-        ModelError: the model has no TFLite file of this precision, or a damaged one.
-    """
-    if precision is None:
-        precision = "int8" if model.tflite is None and model.tflite_int8 is not None else "fp32"
-    if precision not in ("fp32", "int8"):
-        raise BackendError(f"the tflite backend has no {precision}")
-    kind = "tflite_int8" if precision == "int8" else "tflite"
+def load(model: ModelFiles, precision: str, device: str | None, threads: int | None) -> TfliteBackend:
+    """Open the TFLite file of `model`, which has it: see `upscale.backends.load`."""
+    kind = FILES[TfliteBackend.name, precision]
     path = model.path(kind)
-    if path is None:
-        raise ModelError(f"the tflite backend needs a {SUFFIXES[kind]} file", path=model.name)
+    assert path is not None
     multiple = model.config.multiple if model.config else None
     vet_tflite(path)
     data = blended(model, kind, blend_tflite)
@@ -316,7 +300,7 @@ def _quiet() -> Iterator[None]:
 
 
 def vet_tflite(path: Path) -> None:
-    """Load and run a file apart; bundled files, whose hashes are known, and those tried before are let pass.
+    """Load and run a file in a child process, unless it is bundled (its hash is known) or was tried before.
 
     LiteRT trusts what a file says of itself: a damaged or hostile one can end the process that loads it, and
     no check of ours replaces its own reading. In a child process only the trial dies.

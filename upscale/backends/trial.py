@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from upscale import backends
+from upscale.backends.base import psnr_of_error
 from upscale.backends.variants import FILES, Variant, parse
 from upscale.errors import UpscaleError
 from upscale.model.config import GeneratorConfig
@@ -53,11 +54,10 @@ class Rule:
     def broken(self, expected: Luma, got: Luma, max_value: int) -> str | None:
         """In which way two pictures differ too much, or None."""
         if expected.shape != got.shape:
-            return f"it makes {got.shape} of what should be {expected.shape}"
+            return f"differs in shape, {got.shape} for {expected.shape},"
         error = np.abs(expected.astype(np.int32) - got)
         mean, largest = float(error.mean()), int(error.max())
-        square = float(np.mean(error.astype(np.float64) ** 2))
-        psnr = 10 * np.log10(max_value**2 / square) if square else float("inf")
+        psnr = psnr_of_error(float(np.mean(error.astype(np.float64) ** 2)), max_value)
         if mean <= self.mean and largest <= self.largest and psnr >= self.psnr:
             return None
         return f"differs by {mean:.2f} code values on average, {largest} at most, {psnr:.1f} dB"
@@ -153,7 +153,7 @@ def probe(bits: int = 8) -> Luma:
 
 
 def _exact(model: ModelFiles, picture: Luma, most: int, threads: int | None) -> Luma | None:
-    """What the model makes of the picture in fp32; None if it has no such file that runs here."""
+    """The model's result for the picture in fp32; None if it has no such file that runs here."""
     for (name, precision), kind in FILES.items():
         if precision == "fp32" and model.path(kind) is not None:
             variant = Variant(name, precision, "cpu")
@@ -211,7 +211,7 @@ def _described(model: ModelFiles) -> dict[str, Any]:
 
 
 def _model(described: dict[str, Any], partner: ModelFiles | None) -> ModelFiles:
-    """The model that `_described` made this of."""
+    """The model that `_described` turned into this."""
     config, strength = described["config"], described["strength"]
     paths: dict[str, Any] = {kind: Path(path) for kind, path in described["paths"].items()}
     shape = GeneratorConfig(**config) if config else None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from upscale.errors import BackendError, ModelError, UsageError
+from upscale.model.weights import SUFFIXES
 
 if TYPE_CHECKING:
     from upscale.model.weights import ModelFiles
@@ -50,7 +51,7 @@ class Variant:
 
 
 def parse(text: str) -> Variant:
-    """The variant that `str` made this text of.
+    """The variant that `str` turned into this text.
 
     Raises:
         ValueError: it is none.
@@ -112,13 +113,20 @@ def _nothing(
     """Why there is no candidate."""
     if runnable and backend == "auto":
         return BackendError(
-            f"no installed backend can run {model.name}: pip install 'upscale[all]'", path=model.name
+            f"no installed backend can run {model.name}: pip install '.[all]'", path=model.name
         )
     if runnable:
         return BackendError(f"the {backend} backend is not installed: {missing[backend]}", path=model.name)
+    if precision == "auto" and backend != "auto":
+        return missing_file(model, backend, "fp32")
     if precision == "auto":
-        kind = FILES[backend, "fp32"] if backend != "auto" else "weights"
-        article = "an" if kind == "onnx" else "a"
-        return ModelError(f"the {backend} backend needs {article} .{kind} file", path=model.name)
+        return ModelError("has no weights file that a runtime could load", path=model.name)
     where = "no backend can" if backend == "auto" else f"the {backend} backend cannot"
     return UsageError(f"{where} run this model in {precision}", path=model.name)
+
+
+def missing_file(model: ModelFiles, backend: str, precision: str) -> ModelError:
+    """The error of a model without the file that this backend runs in this precision."""
+    suffix = SUFFIXES[FILES[backend, precision]]
+    article = "an" if backend == "onnx" else "a"
+    return ModelError(f"the {backend} backend needs {article} {suffix} file", path=model.name)

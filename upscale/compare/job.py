@@ -20,8 +20,7 @@ from upscale.compare.moments import (
     read_pairs,
     video_info,
 )
-from upscale.compare.png import save_png
-from upscale.compare.sheet import TILE, Row, make_sheet
+from upscale.compare.sheet import TILE, Row, make_sheet, save_png
 from upscale.compare.video import video_format, write_video
 from upscale.errors import ModelError, UsageError
 from upscale.metrics.meter import COLUMNS, Meter, Reference, Score, available_measures, mean_score

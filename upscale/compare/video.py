@@ -7,10 +7,10 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from upscale.compare.crops import Crop
-from upscale.compare.lettering import CELL_HEIGHT, draw_text, fit
-from upscale.compare.sheet import enlarge
+from upscale.compare.sheet import INK, PAPER, enlarge, fit, font, line_height
 from upscale.errors import UsageError
 from upscale.media.input.open import output_error
 from upscale.media.pixels.rgb import RGB
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
 #: Width of the whole video at most, in which the number of columns and the zoom are chosen.
 _WIDTH = 1920
-_BAR = CELL_HEIGHT * 2 + 4
 #: Ticks in a second: exact for all common frame rates.
 _TICKS = 90000
 
@@ -94,12 +93,13 @@ def _tiles(pictures: dict[str, RGB], crop: Crop) -> RGB:
     """One row where the tiles fit side by side, else rows; sides are even, as 4:2:0 needs."""
     columns = min(len(pictures), max(1, _WIDTH // crop.width), 2 if len(pictures) == 4 else 3)
     zoom = max(1, min(3, _WIDTH // (columns * crop.width)))
-    width, height = crop.width * zoom, crop.height * zoom + _BAR
+    bar = line_height()
+    width, height = crop.width * zoom, crop.height * zoom + bar
     rows = -(-len(pictures) // columns)
-    canvas = np.full((-(-rows * height // 2) * 2, -(-columns * width // 2) * 2, 3), 24, np.uint8)
+    image = Image.new("RGB", (-(-columns * width // 2) * 2, -(-rows * height // 2) * 2), PAPER)
+    draw = ImageDraw.Draw(image)
     for number, (name, picture) in enumerate(pictures.items()):
         x, y = number % columns * width, number // columns * height
-        part = enlarge(crop.cut(picture), zoom)
-        canvas[y + _BAR : y + height, x : x + width] = part
-        draw_text(canvas, x + 4, y + 2, fit(name, width - 4), 2)
-    return canvas
+        image.paste(Image.fromarray(enlarge(crop.cut(picture), zoom)), (x, y + bar))
+        draw.text((x + 4, y), fit(name, width - 4), INK, font())
+    return np.asarray(image)

@@ -74,7 +74,7 @@ def build_onnx(config: GeneratorConfig, weights: Weights, metadata: dict[str, st
     try:
         from onnx import TensorProto, helper
     except ImportError as e:
-        raise BackendError("ONNX export needs the onnx package: pip install 'upscale[train]'") from e
+        raise BackendError("ONNX export needs the onnx package: pip install '.[train]'") from e
 
     u = config.unshuffle
     block = config.scale * u

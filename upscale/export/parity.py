@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from upscale.backends import load
+from upscale.backends.base import psnr_of_error
 from upscale.errors import ModelError
+from upscale.export.quantize import MIN_PSNR
 
 if TYPE_CHECKING:
     from upscale.model.weights import ModelFiles
@@ -39,38 +42,30 @@ def check_exports(model: ModelFiles, pictures: Sequence[npt.NDArray[np.uint8]]) 
             more than `upscale.export.quantize.MIN_PSNR` allows, or a file cannot be used.
         BackendError: a runtime is not installed.
     """
-    from upscale.backends import load
-    from upscale.export.quantize import MIN_PSNR
-
     planes = [(picture, 255) for picture in pictures]
     # The two low bits that 8-bit pictures lack come from a pattern, so that all values occur.
     planes += [(p.astype(np.uint16) * 4 + np.arange(p.shape[1], dtype=np.uint16) % 4, 1023) for p in pictures]
-    with load("torch", model, device="cpu") as torch:
-        expected = [torch(plane, most) for plane, most in planes]
+
+    def run(name: str, precision: str, planes: Sequence[tuple[npt.NDArray, int]]) -> list[npt.NDArray]:
+        with load(name, model, precision=precision, device="cpu") as backend:
+            return [backend(plane, most) for plane, most in planes]
+
+    expected = run("torch", "fp32", planes)
     worst: dict[str, int | None] = {"onnx": None, "tflite": None}
+    psnrs = []
     for name in worst:
-        if model.path(name) is None:
-            continue
-        with load(name, model, device="cpu") as backend:
-            got = [backend(plane, most) for plane, most in planes]
-        difference = max(
-            int(np.abs(a.astype(np.int32) - b).max()) for a, b in zip(expected, got, strict=True)
-        )
-        if difference > TOLERANCE:
-            raise ModelError(f"{name} differs from torch by {difference} code values", path=model.name)
-        worst[name] = difference
-    psnr = None
-    for name in ("tflite", "onnx"):
-        if model.path(f"{name}_int8") is None:
-            continue
-        with load(name, model, precision="int8", device="cpu") as backend:
-            errors = [
-                np.mean((a - backend(p).astype(float)) ** 2) for a, p in zip(expected, pictures, strict=False)
-            ]
-        found = float(10 * np.log10(255**2 / max(np.mean(errors), 1e-12)))
-        if found < MIN_PSNR:
-            raise ModelError(
-                f"int8 {name} is {found:.1f} dB from torch, under {MIN_PSNR:.0f} dB", path=model.name
-            )
-        psnr = found if psnr is None else min(psnr, found)
-    return Parity(worst["onnx"], worst["tflite"], psnr)
+        if model.path(name) is not None:
+            pairs = zip(expected, run(name, "fp32", planes), strict=True)
+            difference = max(int(np.abs(a.astype(np.int32) - b).max()) for a, b in pairs)
+            if difference > TOLERANCE:
+                raise ModelError(f"{name} differs from torch by {difference} code values", path=model.name)
+            worst[name] = difference
+        if model.path(f"{name}_int8") is not None:
+            pairs = zip(expected, run(name, "int8", planes[: len(pictures)]), strict=False)
+            psnr = psnr_of_error(float(np.mean([np.mean((a - b.astype(float)) ** 2) for a, b in pairs])))
+            if psnr < MIN_PSNR:
+                raise ModelError(
+                    f"int8 {name} is {psnr:.1f} dB from torch, under {MIN_PSNR:.0f} dB", path=model.name
+                )
+            psnrs.append(psnr)
+    return Parity(worst["onnx"], worst["tflite"], min(psnrs, default=None))

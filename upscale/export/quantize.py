@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from upscale.backends.base import psnr_of_error
 from upscale.errors import ModelError
 from upscale.export.gptq import kernel_scales, round_kernel, second_moments
 from upscale.export.onnx import Weights, conv_weights
@@ -203,8 +204,7 @@ class CalibrationSet:
         for entry, start, expected in zip(entries, self._starts, self._expected, strict=True):
             result = _codes(self._config, _run(layers, entry, entering)[-1] * layers[-1].step, start)
             errors.append(float(((result - expected) ** 2).mean()))
-        mean = sum(errors) / len(errors)
-        return float(10 * np.log10(255**2 / mean)) if mean else float("inf")
+        return psnr_of_error(sum(errors) / len(errors))
 
     def _outputs(self, network: Sequence[IntegerLayer]) -> list[list[torch.Tensor]]:
         """Codes after each layer but the last, of every picture."""

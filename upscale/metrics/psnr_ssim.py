@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from upscale.backends.base import psnr_of_error
+
 Plane = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
@@ -16,8 +18,7 @@ def psnr(truth: Plane, picture: Plane, *, border: int = 0, max_value: int = 255)
         max_value: the peak, 255 for 8 bit.
     """
     a, b = (_inner(p, border).astype(np.float64) for p in (truth, picture))
-    error = float(np.mean((a - b) ** 2))
-    return float("inf") if error == 0 else float(10 * np.log10(max_value**2 / error))
+    return psnr_of_error(float(np.mean((a - b) ** 2)), max_value)
 
 
 def ssim(truth: Plane, picture: Plane, *, border: int = 0, max_value: int = 255) -> float:

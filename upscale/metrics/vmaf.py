@@ -44,7 +44,7 @@ def ffmpeg_with_vmaf() -> str:
     try:
         import imageio_ffmpeg
     except ImportError as e:
-        raise BackendError("VMAF needs its extra: pip install 'upscale[vmaf]'") from e
+        raise BackendError("VMAF needs its extra: pip install '.[vmaf]'") from e
     try:
         binary = str(imageio_ffmpeg.get_ffmpeg_exe())
         command = [binary, "-hide_banner", "-filters"]

@@ -8,13 +8,12 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from upscale.compare.png import save_png
+from upscale.compare.sheet import grid, save_png
 from upscale.errors import TrainError, UpscaleError
 from upscale.train import dataset
 from upscale.train.config import TrainConfig
 from upscale.train.dataset import CROP
 from upscale.train.material import find_sources, read_sequences
-from upscale.train.sheet import labelled
 
 #: Rows of the sheet: sources, evenly spread over the folder.
 ROWS = 6
@@ -53,7 +52,7 @@ def preview_sheet(folder: Path, out: Path, config: TrainConfig | None = None) ->
             rows.append(("", [_colour(record, None), *(_colour(record, v) for v in range(len(versions)))]))
     if not rows:
         raise TrainError(f"no detailed {CROP}x{CROP} crop in {len(sources)} files", path=str(folder))
-    save_png(str(out), labelled(rows, ["original", *versions]))
+    save_png(str(out), grid(rows, ["original", *versions]))
     return shown
 
 

@@ -1,4 +1,4 @@
-"""PNG sheets: labelled rows of small pictures, and the same crops as a run continues."""
+"""A PNG sheet of the same crops as a run continues, one labelled row per validation."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from upscale.compare.lettering import draw_text, text_size
-from upscale.compare.png import save_png
+from upscale.compare.sheet import grid, save_png
 from upscale.system.safe_file import write_whole
 
 Picture = npt.NDArray[np.uint8]
@@ -20,8 +19,6 @@ Picture = npt.NDArray[np.uint8]
 FIXED = 2
 #: Rows after which a `Sheet` drops every second one between its fixed and its last.
 MOST_ROWS = 18
-_GAP = 4
-_BACKGROUND = 24
 
 
 class Sheet:
@@ -64,40 +61,7 @@ class Sheet:
 
     def picture(self) -> Picture:
         """The sheet as it is now, (H, W, 3) uint8."""
-        return labelled(self._rows, [])
-
-
-def labelled(rows: Sequence[tuple[str, Sequence[Picture]]], columns: Sequence[str]) -> Picture:
-    """Lay pictures out in a grid, with a label left of each row and one above each column.
-
-    Args:
-        rows: (label, pictures); a picture is (H, W) or (H, W, 3) uint8.
-        columns: one label for each column, or none at all.
-
-    Returns:
-        (H, W, 3) uint8.
-    """
-    count = max((len(pictures) for _, pictures in rows), default=0)
-    widths = [max((p[c].shape[1] for _, p in rows if len(p) > c), default=0) for c in range(count)]
-    for c, title in enumerate(columns[:count]):
-        widths[c] = max(widths[c], text_size(title)[0])
-    heights = [max([p.shape[0] for p in pictures] + [text_size(label)[1]]) for label, pictures in rows]
-    left = max((text_size(label)[0] for label, _ in rows if label), default=0)
-    left = left + 2 * _GAP if left else _GAP
-    top = text_size("X")[1] + 2 * _GAP if columns else _GAP
-    size = (top + sum(h + _GAP for h in heights), left + sum(w + _GAP for w in widths), 3)
-    canvas = np.full(size, _BACKGROUND, np.uint8)
-    lefts = [left + sum(w + _GAP for w in widths[:c]) for c in range(count)]
-    for x, title in zip(lefts, columns, strict=False):
-        draw_text(canvas, x, _GAP, title)
-    for (label, pictures), height in zip(rows, heights, strict=True):
-        if label:
-            draw_text(canvas, _GAP, top + (height - text_size(label)[1]) // 2, label)
-        for x, picture in zip(lefts, pictures, strict=False):
-            h, w = picture.shape[:2]
-            canvas[top : top + h, x : x + w] = picture if picture.ndim == 3 else picture[..., None]
-        top += height + _GAP
-    return canvas
+        return grid(self._rows)
 
 
 def _equal(first: Sequence[Picture], second: Sequence[Picture]) -> bool:
