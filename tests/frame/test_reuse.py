@@ -189,7 +189,7 @@ def test_an_unchanged_frame_is_not_computed() -> None:
 
 def test_what_comes_again_is_computed_once() -> None:
     """Regression: in slides compressed with B-frames a few states that differ here and there take turns; each
-    was computed anew whenever it came, five times as much as with this."""
+    was computed again whenever it came, five times as much as with this."""
     backend = Blur()
     reuse = Reuse(backend, ReceptiveField(2, 1))
     states = [picture((200, 240), 3) for _ in range(4)]
@@ -349,7 +349,7 @@ def test_a_failure_does_not_leave_the_next_call_waiting() -> None:
     thread.join(10)
     assert not thread.is_alive()
     assert len(failures) == 1
-    assert np.array_equal(reuse(frames[2]), Blur()(frames[2]))  # and it goes on after a cut
+    assert np.array_equal(reuse(frames[2]), Blur()(frames[2]))  # and it continues after a cut
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le"])

@@ -191,7 +191,7 @@ def test_a_signal_to_all_processes_stops_all_cleanly(
     assert not (tmp_path / "out").exists()
 
 
-def test_long_jobs_end_their_segments_and_go_on_later(
+def test_long_jobs_end_their_segments_and_continue_later(
     tmp_path: Path, folder: Path, make_clip: MakeClip
 ) -> None:
     """What one job does after Ctrl-C and on the same command, two do."""

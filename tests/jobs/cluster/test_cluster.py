@@ -179,7 +179,7 @@ def test_a_worker_that_is_killed_loses_nothing(
 
 
 @pytest.mark.slow
-def test_a_killed_coordinator_goes_on_and_alone_too(
+def test_a_killed_coordinator_continues_and_alone_too(
     tmp_path: Path, clip: Path, cluster: tuple[str, AddWorker]
 ) -> None:
     """It keeps the journal; what the workers still do then is dropped."""
@@ -246,7 +246,7 @@ def copy_of_upscale(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_workers_that_are_not_fit_are_named(tmp_path: Path, clip: Path, make_clip: MakeClip) -> None:
+def test_workers_that_lack_something_are_named(tmp_path: Path, clip: Path, make_clip: MakeClip) -> None:
     """One without the model; then one with another upscale as well."""
     short = make_clip(clip.with_name("short.mp4"), frames=4)
     poor = copy_of_upscale(tmp_path / "poor")

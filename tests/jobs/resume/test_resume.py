@@ -1,4 +1,4 @@
-"""A long job that is killed, stopped, or runs out of disk goes on, and ends as if nothing had happened."""
+"""A long job that is killed, stopped, or runs out of disk continues, and ends as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def journal_lines(output: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("every_frame")
-def test_a_signal_ends_the_segment_and_the_next_run_goes_on(
+def test_a_signal_ends_the_segment_and_the_next_run_continues(
     clip: Path, tmp_path: Path, whole: dict[str, Any]
 ) -> None:
     output = tmp_path / "out.mkv"
@@ -261,16 +261,16 @@ def test_auto_stays_with_the_runtime_it_began_with(
     output = tmp_path / "out.mkv"
     from upscale.backends.variants import Variant
 
-    monkeypatch.setattr("upscale.backends.auto.choose", lambda *a, **k: (Variant("onnx", "fp32"), "said so"))
+    monkeypatch.setattr("upscale.backends.auto.choose", lambda *a, **k: (Variant("onnx", "fp32"), "fastest"))
     interrupt(clip, output, 15, job)
-    monkeypatch.setattr("upscale.backends.auto.choose", lambda *a, **k: (Variant("torch", "fp32"), "so"))
+    monkeypatch.setattr("upscale.backends.auto.choose", lambda *a, **k: (Variant("torch", "fp32"), "fastest"))
     result = upscale_file(str(clip), str(output), job)
     assert "onnx" in result.backend
     assert result.resumed_frames
 
 
 @pytest.mark.usefixtures("every_frame")
-def test_the_job_goes_on_at_a_full_disk(
+def test_a_full_disk_stops_the_job_which_continues_later(
     clip: Path, tmp_path: Path, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "out.mkv"
@@ -320,7 +320,7 @@ def test_no_space_in_the_midst_of_a_write(
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs RLIMIT_FSIZE")
 def test_a_limit_on_file_sizes(clip: Path, tmp_path: Path, whole: dict[str, Any]) -> None:
-    """The kernel's own refusal, in a real process; afterwards the job goes on."""
+    """The kernel's own refusal, in a real process; afterwards the job continues."""
     output = tmp_path / "out.mkv"
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
@@ -405,7 +405,7 @@ def test_twice_quits_at_once(long_clip: Path, tmp_path: Path) -> None:
     assert not output.exists()
 
 
-def kill_and_go_on(clip: Path, output: Path, waits: list[int]) -> None:
+def kill_and_continue(clip: Path, output: Path, waits: list[int]) -> None:
     """Kill the command when it has made so many segments each time, then let it end."""
     for count in waits:
         with start(clip, output) as child:
@@ -423,7 +423,7 @@ def kill_and_go_on(clip: Path, output: Path, waits: list[int]) -> None:
 
 def test_killed_and_the_same_afterwards(clip: Path, tmp_path: Path, whole: dict[str, Any]) -> None:
     output = tmp_path / "out.mkv"
-    kill_and_go_on(clip, output, [2])
+    kill_and_continue(clip, output, [2])
     assert contents(output) == whole
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mkv", "out.mkv", "whole.mkv"]
 
@@ -444,13 +444,13 @@ def test_killed_at_ten_random_times(seed: int, long_clip: Path, tmp_path: Path) 
             child.kill()
             child.communicate()
         output.unlink(missing_ok=True)
-    kill_and_go_on(long_clip, output, [])
+    kill_and_continue(long_clip, output, [])
     assert contents(output) == contents(tmp_path / "whole.mkv")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["long.mkv", "out.mkv", "whole.mkv"]
 
 
 @pytest.mark.usefixtures("every_frame")
-def test_a_part_of_an_interlaced_film_goes_on_exactly(tmp_path: Path) -> None:
+def test_a_part_of_an_interlaced_film_continues_exactly(tmp_path: Path) -> None:
     """The deinterlacer and the clock must know what they would have known in one run."""
     from clips import write_interlaced
 
