@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -11,8 +12,8 @@ import pytest
 from conftest import MakeClip
 
 from upscale import Options, UsageError
-from upscale.events import BatchStart, Event, Failed, Result, Skipped
-from upscale.jobs.batch import upscale_directory
+from upscale.events import BatchResult, BatchStart, Event, Failed, Result, Skipped
+from upscale.jobs.batch import upscale_directory, upscale_files
 
 OPTIONS = Options(model="lanczos", scale=2)
 
@@ -143,3 +144,111 @@ def test_a_folder_called_like_a_device_holds_files(
     Path("v4l2:").mkdir()
     make_clip(tmp_path / "v4l2:" / "a.mkv")
     assert len(upscale_directory("./v4l2:", "out", OPTIONS).results) == 1
+
+
+def test_an_unreadable_subfolder_is_named_and_counts_as_failed(
+    tmp_path: Path, make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: os.walk without onerror leaves it out in silence. (Root may read everything: simulated.)"""
+    folder = tmp_path / "in"
+    (folder / "locked").mkdir(parents=True)
+    make_clip(folder / "a.mp4")
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if os.fspath(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    recursive = Options(model="lanczos", scale=2, recursive=True)
+    events: list[Event] = []
+    result = upscale_directory(str(folder), str(tmp_path / "out"), recursive, events.append)
+    assert [(f.input, f.message) for f in result.failed] == [
+        (str(folder / "locked"), "cannot be read: Permission denied")
+    ]
+    assert isinstance(events[0], BatchStart)
+    assert result.failed[0] in events
+    assert len(result.results) == 1
+
+
+def test_a_damaged_input_shows_in_the_result_of_the_directory(tmp_path: Path, make_clip: MakeClip) -> None:
+    """Regression: a directory with damaged inputs exited 0, the same file alone 3."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    clip = make_clip(folder / "a.mkv", frames=60)
+    assert upscale_directory(str(folder), str(tmp_path / "whole"), OPTIONS).exit_code == 0
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size * 2 // 3])
+    result = upscale_directory(str(folder), str(tmp_path / "out"), OPTIONS)
+    assert [r.damaged for r in result.results] == [True]
+    assert result.exit_code == 3
+
+
+def test_a_file_name_as_the_output_of_a_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"must be one: result.mp4 looks like a file"):
+        upscale_directory(tmp_path, tmp_path / "result.mp4", OPTIONS)
+
+
+def listed(result: BatchResult) -> tuple[list[str], list[str], list[str]]:
+    """Names of the files in each part."""
+    parts = (result.results, result.skipped, result.failed)
+    first, second, third = ([Path(outcome.input).name for outcome in part] for part in parts)
+    return first, second, third
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_several_files_behave_as_a_directory(
+    jobs: int, tmp_path: Path, make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`upscale *.mp4 -o DIR`: skipping what exists, a summary, one bad file does not stop the others."""
+    monkeypatch.setattr("upscale.jobs.batch.cores", lambda: 2)
+    (tmp_path / "folder").mkdir()
+    for name in ("a.mp4", "c.flv", "c.mp4"):
+        make_clip(tmp_path / name)
+    (tmp_path / "b.mp4").write_bytes(b"not a video" * 100)
+    inputs = [tmp_path / name for name in ("a.mp4", "b.mp4", "c.flv", "c.mp4", "folder", "gone.mp4", "a.mp4")]
+    options = Options(model="lanczos", scale=2, jobs=jobs)
+    events: list[Event] = []
+    result = upscale_files(inputs, tmp_path / "out", options, events.append)
+    assert listed(result) == (["a.mp4", "c.flv", "c.mp4"], ["folder"], ["b.mp4", "gone.mp4"])
+    assert names(tmp_path / "out") == {"a.mp4", "c.flv.mp4", "c.mp4"}
+    assert (result.input, result.exit_code) == (str(tmp_path), 1)
+    assert isinstance(events[0], BatchStart)
+    assert events[0].files == 5
+    assert events[-1] is result
+    again = upscale_files(inputs, tmp_path / "out", options)
+    assert listed(again)[:2] == ([], ["a.mp4", "c.flv", "c.mp4", "folder"])
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("link", [None, os.symlink, os.link])
+def test_an_output_that_is_an_input_is_always_refused(
+    overwrite: bool, link: Callable[[Path, Path], None] | None, tmp_path: Path, make_clip: MakeClip
+) -> None:
+    """-y must not replace what the same run reads, under whatever name."""
+    a, b = make_clip(tmp_path / "a.mp4"), make_clip(tmp_path / "b.mp4")
+    before, output = (a.read_bytes(), b.read_bytes()), tmp_path
+    if link is not None:
+        output = tmp_path / "out"
+        output.mkdir()
+        link(b, output / "a.mp4")
+    options = Options(model="lanczos", scale=2, overwrite=overwrite)
+    with pytest.raises(UsageError, match=r"would replace .*, which is an input too"):
+        upscale_files([a, b], output, options)
+    assert (a.read_bytes(), b.read_bytes()) == before
+
+
+def test_impossible_lists_of_files_are_refused(tmp_path: Path, make_clip: MakeClip) -> None:
+    a = make_clip(tmp_path / "a.mp4")
+    (tmp_path / "sub").mkdir()
+    twin = make_clip(tmp_path / "sub" / "a.mp4")
+    for inputs, output, message in (
+        ([], tmp_path / "out", "no input"),
+        ([a, "-"], tmp_path / "out", "each must be a file"),
+        ([a, "rtsp://camera/1"], tmp_path / "out", "each must be a file"),
+        ([a, twin], a, "the output must be a directory"),
+        ([a, twin], tmp_path / "out", "would both be written to"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            upscale_files(inputs, output, OPTIONS)
+    assert not (tmp_path / "out").exists()

@@ -6,7 +6,7 @@ import os
 
 from upscale.errors import UsageError
 from upscale.media.input.address import is_live
-from upscale.options import TARGETS, Options
+from upscale.options import DEFAULT_TARGET, Options
 
 #: Extensions of the files that are upscaled in a directory.
 VIDEO_EXTENSIONS = frozenset(
@@ -41,7 +41,7 @@ def suffix(options: Options) -> str:
         return f"_w{options.width}"
     if options.height is not None:
         return f"_h{options.height}"
-    return f"_{options.target or min(TARGETS, key=lambda name: TARGETS[name])}"
+    return f"_{options.target or DEFAULT_TARGET}"
 
 
 def extension(source: str, options: Options) -> tuple[str, str | None]:

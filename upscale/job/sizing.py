@@ -14,13 +14,11 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from upscale.errors import LargeEnough, UsageError
-from upscale.options import TARGETS
+from upscale.options import DEFAULT_TARGET, TARGETS
 
 if TYPE_CHECKING:
     from upscale.media.input.probe import VideoInfo
     from upscale.options import Options
-
-DEFAULT_TARGET = "720p"
 
 #: Longest side of an output; x264's limit, and far beyond any device.
 MAX_SIDE = 16384

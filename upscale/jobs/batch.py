@@ -1,11 +1,11 @@
-"""A directory in, a directory out."""
+"""Many files in, a directory out: the videos of a directory, or files that were named one by one."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,22 +15,25 @@ from upscale.job import naming
 from upscale.job.prepare import find_model, with_fixed_backend
 from upscale.jobs.resume.local import Outcome, Task, attempt, outcome_of
 from upscale.jobs.resume.work_folder import is_work_folder
-from upscale.media.input.address import as_file
+from upscale.media.input.address import as_file, is_live
 from upscale.options import Options
 from upscale.system.cores import cores
 
 
 def upscale_directory(
-    input: str, output: str | None = None, options: Options | None = None, on_event: OnEvent = ignore
+    input: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    options: Options | None = None,
+    on_event: OnEvent = ignore,
 ) -> BatchResult:
     """Upscale every video of a directory, `options.jobs` at a time.
 
     Files are chosen by their extension (`upscale.job.naming.VIDEO_EXTENSIONS`).
     Outputs get their input's own name; those that exist already are skipped unless
     `options.overwrite` is set or `options.skip_existing` is not. With `options.recursive`,
-    subfolders are mirrored. Symbolic links to directories are not followed. What is no regular file
-    is left out, and files without video and those that are large enough are skipped. One bad file
-    does not stop the others.
+    subfolders are mirrored; one that cannot be read counts as failed. Symbolic links to directories are not
+    followed. What is no regular file is left out, and files without video and those that are large enough
+    are skipped. One bad file does not stop the others.
 
     With more than one job, processes are started, as `multiprocessing` does with "spawn": a script
     that calls this must have its ``if __name__ == "__main__"``.
@@ -42,51 +45,144 @@ def upscale_directory(
             the end with the `BatchResult`.
 
     Raises:
-        UsageError: input is no directory, or output is one and the same, or a file; no such model or
-            strength.
+        UsageError: input is no directory; output is one and the same, a file, or named like one; an output
+            would replace an input; no such model or strength.
         ModelError: the weights are damaged.
         OutputError: the output directory cannot be made.
         KeyboardInterrupt: handed on; finished files stay.
     """
     options = options or Options()
-    started = time.perf_counter()
+    input = os.fspath(input)
     root, target = _folders(input, output, options)
-    find_model(options)  # what would fail for every file is said once
-
-    found = sorted(_videos(root, target.resolve(), options.recursive))
-    jobs = 0 if options.cluster is not None else _usable_jobs(options, len(found))
-    on_event(BatchStart(input=input, output=str(target), files=len(found), jobs=jobs))
-    if jobs and jobs < min(options.jobs, len(found)):
-        on_event(Warned(input=input, message=f"{jobs} files at once: there are no more cores"))
-    outcomes = _Outcomes(on_event)
-    folders = _Folders(target)
-    tasks = _tasks(_output_paths(found, root, target, options), options, folders, outcomes)
-    try:
-        for outcome in _run(tasks, jobs, options, on_event):
-            outcomes.add(outcome)
-    finally:
-        folders.remove_empty()
-    results, skipped, failed = outcomes.sorted()
-    summary = BatchResult(
-        input=input,
-        output=str(target),
-        results=results,
-        skipped=skipped,
-        failed=failed,
-        seconds=time.perf_counter() - started,
-    )
-    on_event(summary)
-    return summary
+    batch = _Batch(input, target, options, on_event)
+    found = sorted(_videos(root, target.resolve(), options.recursive, batch.outcomes))
+    folders = {path: target / path.parent.relative_to(root) for path in found}
+    outputs = _output_paths(folders, options)
+    return batch.run({as_file(str(path)): output for path, output in outputs.items()})
 
 
-def _folders(input: str, output: str | None, options: Options) -> tuple[Path, Path]:
+def upscale_files(
+    inputs: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    options: Options | None = None,
+    on_event: OnEvent = ignore,
+) -> BatchResult:
+    """Upscale several files into one directory, as `upscale_directory` does: with the same names, skipping
+    what is there, `options.jobs` at a time, and to the end whatever becomes of one of them.
+
+    Args:
+        inputs: paths of files. Directories among them are skipped; a file that is named twice is done once.
+        output: a directory, made if missing.
+        on_event: as of `upscale_directory`; ``input`` of `BatchStart` and `BatchResult` is the folder that
+            all inputs have in common.
+
+    Raises:
+        UsageError: no input, or one that is no file: "-", a URL or a device; output is a file; an output
+            would replace an input, or two inputs would have the same output; no such model or strength.
+        ModelError, OutputError, KeyboardInterrupt: as `upscale_directory`.
+    """
+    options = options or Options()
+    names: dict[str, str] = {}
+    for name in [os.fspath(path) for path in inputs]:
+        if name == "-" or is_live(name):
+            raise UsageError("of several inputs, each must be a file", path=name)
+        names.setdefault(os.path.realpath(name), name)
+    if not names:
+        raise UsageError("no input")
+    paths = {Path(name): name for name in names.values()}
+    target = Path(output)
+    if target.exists() and not target.is_dir():
+        raise UsageError("there are several inputs, so the output must be a directory", path=str(target))
+    folders = list({str(path.parent) for path in paths})
+    with suppress(ValueError):  # on several drives, or absolute and relative
+        folders = [os.path.commonpath(folders)]
+    batch = _Batch(folders[0] if len(folders) == 1 else ".", target, options, on_event)
+    for path in [path for path in paths if path.is_dir()]:
+        batch.outcomes.add(Skipped(input=paths.pop(path), reason="a directory; give it alone"))
+    outputs = _output_paths(dict.fromkeys(paths, target), options)
+    return batch.run({paths[path]: output for path, output in outputs.items()})
+
+
+class _Batch:
+    """One call of `upscale_directory` or `upscale_files`."""
+
+    def __init__(self, input: str, target: Path, options: Options, on_event: OnEvent) -> None:
+        find_model(options)  # what would fail for every file is reported once
+        self._started = time.perf_counter()
+        self._input = input
+        self._target = target
+        self._options = options
+        self._on_event = on_event
+        self.outcomes = _Outcomes(on_event)
+
+    def run(self, outputs: dict[str, Path]) -> BatchResult:
+        """Upscale every input to its output."""
+        _check_outputs(outputs)
+        options, on_event, count = self._options, self._on_event, len(outputs)
+        # No more than there are files, nor than cores, which a second file could not use.
+        jobs = 0 if options.cluster is not None else max(1, min(options.jobs, count, cores()))
+        on_event(BatchStart(input=self._input, output=str(self._target), files=count, jobs=jobs))
+        if jobs and jobs < min(options.jobs, count):
+            message = f"{jobs} files at once: there are no more cores"
+            on_event(Warned(input=self._input, message=message))
+        self.outcomes.send()
+        folders = _Folders(self._target)
+        try:
+            for outcome in self._work(self._tasks(outputs, folders), jobs):
+                self.outcomes.add(outcome)
+        finally:
+            folders.remove_empty()
+        results, skipped, failed = self.outcomes.sorted()
+        summary = BatchResult(
+            input=self._input,
+            output=str(self._target),
+            results=results,
+            skipped=skipped,
+            failed=failed,
+            seconds=time.perf_counter() - self._started,
+        )
+        on_event(summary)
+        return summary
+
+    def _work(self, tasks: Iterator[Task], jobs: int) -> Iterator[Outcome]:
+        """Work on the tasks, which are read one by one; yields the outcome of each, as they end."""
+        options, on_event = self._options, self._on_event
+        if options.cluster is not None:
+            from upscale.jobs.cluster.client import run_cluster
+
+            answers = run_cluster(tasks, options, on_event)
+            return (outcome_of(a, t.input) if isinstance(a, Exception) else a for t, a in answers)
+        if jobs == 1:
+            return (attempt(task, options, on_event) for task in tasks)
+        from upscale.jobs.processes import run_processes
+
+        return run_processes(tasks, jobs, with_fixed_backend(options), on_event)
+
+    def _tasks(self, outputs: dict[str, Path], folders: _Folders) -> Iterator[Task]:
+        """The files that need work; each is checked just before its turn."""
+        for name, output in outputs.items():
+            if self._options.skip_existing and not self._options.overwrite and output.exists():
+                self.outcomes.add(Skipped(input=name, reason="done already"))
+                continue
+            try:
+                folders.make(output.parent)
+            except OutputError as error:
+                self.outcomes.add(outcome_of(error, name))
+            else:
+                yield Task(name, str(output))
+
+
+def _folders(input: str, output: str | os.PathLike[str] | None, options: Options) -> tuple[Path, Path]:
     """The directory to read and the one to write."""
     root = Path(input)
     if not root.is_dir():
         raise UsageError("not a directory", path=input)
     target = Path(output) if output is not None else _default_folder(root, options)
+    must = "the input is a directory, so the output must be one"
     if target.exists() and not target.is_dir():
-        raise UsageError("the input is a directory, so the output must be one", path=str(target))
+        raise UsageError(must, path=str(target))
+    if not target.exists() and target.suffix[1:].lower() in naming.VIDEO_EXTENSIONS:
+        raise UsageError(f"{must}: {target.name} looks like a file", path=input)
     if target.exists() and target.samefile(root):
         raise UsageError("input and output are the same directory", path=input)
     return root, target
@@ -99,30 +195,39 @@ def _default_folder(root: Path, options: Options) -> Path:
     return (root.parent if root.name else named.parent) / f"{named.name}{naming.suffix(options)}"
 
 
-def _videos(root: Path, target: Path, recursive: bool) -> Iterator[Path]:
-    """Regular files with a video's extension, the output directory left out."""
-    for folder, subfolders, names in os.walk(root, followlinks=False):
+def _videos(root: Path, target: Path, recursive: bool, outcomes: _Outcomes) -> Iterator[Path]:
+    """Regular files with a video's extension, the output directory left out; unreadable folders fail."""
+
+    def unreadable(error: OSError) -> None:
+        message = f"cannot be read: {error.strerror or error}"
+        outcomes.add(Failed(input=as_file(str(error.filename)), message=message, exit_code=1))
+
+    for folder, subfolders, names in os.walk(root, followlinks=False, onerror=unreadable):
         here = Path(folder)
         subfolders[:] = sorted(
             s for s in subfolders if recursive and (here / s).resolve() != target and not is_work_folder(s)
         )
         for name in names:
             path = here / name
-            ending = path.suffix[1:].lower()
-            if ending in naming.VIDEO_EXTENSIONS and not name.startswith(".") and path.is_file():
-                yield path
+            if path.suffix[1:].lower() not in naming.VIDEO_EXTENSIONS or name.startswith("."):
+                continue
+            try:
+                if path.is_file():
+                    yield path
+            except OSError as error:  # a folder that may be listed, but not entered
+                unreadable(error)
 
 
-def _output_paths(found: list[Path], root: Path, target: Path, options: Options) -> dict[Path, Path]:
-    """Input → ``target/sub/name.ext``.
+def _output_paths(folders: dict[Path, Path], options: Options) -> dict[Path, Path]:
+    """Input → ``folder/name.ext``, of input → folder.
 
     Where the extension had to change and the name is then another input's, the input's whole name
     goes before the new extension, so that no output depends on the order of the inputs.
     """
     wanted = {}
-    for path in found:
+    for path, folder in folders.items():
         ending, _ = naming.extension(path.name, options)
-        wanted[path] = target / path.parent.relative_to(root) / f"{path.stem}.{ending}"
+        wanted[path] = folder / f"{path.stem}.{ending}"
     keepers = {output for path, output in wanted.items() if output.name == path.name}
     counts = Counter(wanted.values())
     for path, output in wanted.items():
@@ -131,53 +236,51 @@ def _output_paths(found: list[Path], root: Path, target: Path, options: Options)
     return wanted
 
 
-def _usable_jobs(options: Options, files: int) -> int:
-    """Files at once: no more than there are, nor than cores, which a second file could not use."""
-    return max(1, min(options.jobs, files, cores()))
+def _check_outputs(outputs: dict[str, Path]) -> None:
+    """Refuse outputs that would replace one of the inputs, or each other.
+
+    Raises:
+        UsageError: names both files.
+    """
+    inputs: dict[tuple[int, int], str] = {}
+    for name in outputs:
+        with suppress(OSError):
+            inputs[_identity(name)] = name
+    writers: dict[Path, str] = {}
+    for name, output in outputs.items():
+        if output in writers:
+            raise UsageError(f"{name} and {writers[output]} would both be written to {output}")
+        writers[output] = name
+        with suppress(OSError):
+            if (victim := inputs.get(_identity(output))) is not None:
+                raise UsageError(
+                    f"the output would replace {victim}, which is an input too", path=str(output)
+                )
 
 
-def _run(tasks: Iterator[Task], jobs: int, options: Options, on_event: OnEvent) -> Iterator[Outcome]:
-    """Work on the tasks, which are read one by one; yields the outcome of each, as they end."""
-    if options.cluster is not None:
-        from upscale.jobs.cluster.client import run_cluster
-
-        answers = run_cluster(tasks, options, on_event)
-        return (outcome_of(a, t.input) if isinstance(a, Exception) else a for t, a in answers)
-    if jobs == 1:
-        return (attempt(task, options, on_event) for task in tasks)
-    from upscale.jobs.processes import run_processes
-
-    return run_processes(tasks, jobs, with_fixed_backend(options), on_event)
-
-
-def _tasks(
-    outputs: dict[Path, Path], options: Options, folders: _Folders, outcomes: _Outcomes
-) -> Iterator[Task]:
-    """The files that need work; each is checked just before its turn."""
-    for path, output in outputs.items():
-        name = as_file(str(path))
-        if options.skip_existing and not options.overwrite and output.exists():
-            outcomes.add(Skipped(input=name, reason="done already"))
-            continue
-        try:
-            folders.make(output.parent)
-        except OutputError as error:
-            outcomes.add(outcome_of(error, name))
-        else:
-            yield Task(name, str(output))
+def _identity(path: str | Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 class _Outcomes:
-    """The outcome of each file."""
+    """The outcome of each file. Those that are known before the work begins wait for `send`."""
 
     def __init__(self, on_event: OnEvent) -> None:
         self._on_event = on_event
         self._all: list[Outcome] = []
+        self._sending = False
 
     def add(self, outcome: Outcome) -> None:
-        """Keep it, and send it as an event, as which results have been sent already."""
+        """Keep it, and send it as an event, unless it is a result, which was sent by its job."""
         self._all.append(outcome)
-        if not isinstance(outcome, Result):
+        if self._sending and not isinstance(outcome, Result):
+            self._on_event(outcome)
+
+    def send(self) -> None:
+        """Send what was kept back, and from now on at once."""
+        self._sending = True
+        for outcome in self._all:
             self._on_event(outcome)
 
     def sorted(self) -> tuple[tuple[Result, ...], tuple[Skipped, ...], tuple[Failed, ...]]:

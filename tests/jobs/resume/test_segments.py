@@ -16,7 +16,7 @@ from outputs import contents
 from rich_clip import write_hdr, write_rich
 
 from upscale import upscale_file
-from upscale.errors import MediaError
+from upscale.errors import MediaError, UsageError
 from upscale.events import Result
 from upscale.job.prepare import prepare
 from upscale.jobs.resume.join import join
@@ -263,3 +263,12 @@ def test_only_long_jobs_are_cut(tmp_path: Path) -> None:
 
 def test_nothing_to_join_gives_no_times() -> None:
     assert list(restamp([], 2)) == []
+
+
+@pytest.mark.parametrize("text", ["abc", "0", "-5", "1.5", "²"])
+def test_a_length_that_is_no_number_is_refused_by_name(text: str, tmp_path: Path, segments_of: Any) -> None:
+    """Regression: UPSCALE_SEGMENT_FRAMES=abc ended in an internal error."""
+    segments_of(text)
+    source = write_program(tmp_path / "in.mp4", seconds=1.0)
+    with pytest.raises(UsageError, match="UPSCALE_SEGMENT_FRAMES must be a number of frames"):
+        upscale_file(str(source), str(tmp_path / "out.mkv"), options("ffv1"))

@@ -40,7 +40,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from upscale.errors import MediaError
+from upscale.errors import MediaError, UsageError
 from upscale.job.loop import Loop
 from upscale.job.prepare import Prepared, choose_runtime, load_network, prepare
 from upscale.jobs.resume.fingerprint import fingerprint
@@ -69,6 +69,9 @@ def segment_length(job: Prepared) -> int:
     """Frames in a segment; 0 if the job is not to be cut.
 
     Follows from the input and the options alone, so that borders are the same on every machine.
+
+    Raises:
+        UsageError: the environment asks for a length that is no number.
     """
     if not job.options.resume or job.options.realtime or job.output == "-" or not os.path.isfile(job.input):
         return 0
@@ -76,9 +79,19 @@ def segment_length(job: Prepared) -> int:
         return 0
     width, height = job.plan.size
     length = max(_FEWEST, min(_MOST, _FRAMES * _PIXELS // (width * height)))
-    length = int(os.environ.get(_FRAMES_VARIABLE, length))
+    length = _forced_length() or length
     frames = job.source.estimated_frames
     return length if not frames or frames > _SHORT * length else 0
+
+
+def _forced_length() -> int | None:
+    """The length that the environment asks for, if it does."""
+    text = os.environ.get(_FRAMES_VARIABLE)
+    if not text:
+        return None
+    if not text.isascii() or not text.isdecimal() or not int(text):
+        raise UsageError(f"{_FRAMES_VARIABLE} must be a number of frames, at least 1, not {text!r}")
+    return int(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
