@@ -1,4 +1,4 @@
-"""What is counted: against the exported files, operator by operator, and what the counts allow."""
+"""What is counted, against the exported files, operator by operator."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from upscale.model.boards import BOARDS, EFFICIENCY, estimates
 from upscale.model.complexity import ELEMENT_BYTES, complexity, frame_bytes, layer_costs
 from upscale.model.config import GeneratorConfig
 from upscale.model.weights import bundled, find_model
@@ -65,16 +64,3 @@ def test_layers_add_up(config: GeneratorConfig) -> None:
     # Every operator but the anchor's reads what the one before it wrote.
     chain = [c for c in costs if c.name != "anchor"]
     assert all(b.read >= a.written for a, b in pairwise(chain))
-
-
-def test_estimates_follow_the_longer_of_both_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = GeneratorConfig(2, 32, 3)
-    found = {(e.board, e.precision): e for e in estimates(config, 360, 640)}
-    pi4 = BOARDS[0]
-    macs = pi4.cores * pi4.clock * pi4.macs_per_cycle["fp32"] * EFFICIENCY["fp32"]
-    assert found[pi4.name, "fp32"].limit == "compute"
-    assert found[pi4.name, "fp32"].fps == pytest.approx(macs / complexity(config).macs_per_frame(720, 1280))
-    monkeypatch.setattr("upscale.model.boards.EFFICIENCY", {"int8": 1000.0})
-    bound = estimates(config, 360, 640)[0]
-    assert bound.limit == "memory"
-    assert bound.fps == pytest.approx(pi4.bandwidth / frame_bytes(config, 360, 640, "int8"))

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _WEIGHTS = {".safetensors", ".onnx", ".tflite"}
 #: Height and width of the input that costs are counted for.
 _COUNTED = (360, 640)
+#: Of a model's JSON: 2 has no "estimates" any more, which are a paragraph of the model card.
+_MODEL_VERSION = 2
 
 
 @click.command(context_settings=CONTEXT)
@@ -59,7 +61,7 @@ def _model(name: str) -> tuple[dict[str, Any], str]:
 
     model = find_model(name)
     files = {kind: str(path) for kind in KINDS if (path := model.path(kind)) is not None}
-    facts: dict[str, Any] = {"model": model.name, "fidelity": model.fidelity}
+    facts: dict[str, Any] = {"version": _MODEL_VERSION, "model": model.name, "fidelity": model.fidelity}
     lines = [f"{clean(model.name)}"]
     if model.config is not None:
         costs = complexity(model.config)
@@ -74,7 +76,7 @@ def _model(name: str) -> tuple[dict[str, Any], str]:
             "macs_per_720p_frame": frame,
             "receptive_field": costs.receptive_field,
         }
-        moved, moved_lines = _moved(model.config)
+        moved, moved_line = _moved(model.config)
         facts |= moved
         c = model.config
         lines += [
@@ -84,7 +86,7 @@ def _model(name: str) -> tuple[dict[str, Any], str]:
             f"  MACs              {costs.macs_per_output_pixel:,.0f} per output pixel, "
             f"{frame / 1e9:.2f} G per 1280x720 frame",
             f"  receptive field   {costs.receptive_field}x{costs.receptive_field} input pixels",
-            *moved_lines,
+            moved_line,
         ]
     if model.fidelity is not None:
         lines.append(f"  strength          0 ({clean(model.fidelity)}) to 1 (this one, the default)")
@@ -93,27 +95,19 @@ def _model(name: str) -> tuple[dict[str, Any], str]:
     return facts, "\n".join(lines)
 
 
-def _moved(config: GeneratorConfig) -> tuple[dict[str, Any], list[str]]:
-    """Bytes per frame, and what the counts allow on small boards."""
-    from upscale.model.boards import EFFICIENCY, estimates
+def _moved(config: GeneratorConfig) -> tuple[dict[str, Any], str]:
+    """What one frame moves between processor and memory: for JSON, and in one line."""
     from upscale.model.complexity import ELEMENT_BYTES, frame_bytes, layer_costs
 
     height, width = _COUNTED
     total = {p: frame_bytes(config, height, width, p) for p in ELEMENT_BYTES}
-    found = estimates(config, height, width)
     facts = {
         "counted_size": [width, height],
         "bytes_per_frame": total,
         "layers": {p: [asdict(c) for c in layer_costs(config, height, width, p)] for p in ELEMENT_BYTES},
-        "estimates": {"efficiency": EFFICIENCY, "boards": [asdict(e) for e in found]},
     }
-    scaled = f"{config.scale * width}x{config.scale * height}"
     moved = ", ".join(f"{bytes_text(count)} in {p}" for p, count in total.items())
-    lines = [f"  bytes moved       {moved} per frame of {scaled}"]
-    for board in dict.fromkeys(e.board for e in found):
-        speeds = ", ".join(f"{e.fps:.0f} frames/s in {e.precision}" for e in found if e.board == board)
-        lines.append(f"  estimate          {board}: {speeds}, the network alone, counted and not measured")
-    return facts, lines
+    return facts, f"  bytes moved       {moved} per frame of {config.scale * width}x{config.scale * height}"
 
 
 def _file_lines(model: ModelFiles, files: dict[str, str]) -> list[str]:
