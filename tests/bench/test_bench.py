@@ -176,6 +176,13 @@ def test_peers_need_files(tmp_path: Path, make_clip: MakeClip) -> None:
         compare_peers(PeerConfig(folder=tmp_path, clip=tmp_path / "text.mp4"))
 
 
+def test_a_peer_called_like_one_of_ours_is_refused(tmp_path: Path) -> None:
+    """It once ended in an internal error where a clip was scored."""
+    write_rgb_network(tmp_path / "fast.onnx")
+    with pytest.raises(UsageError, match="another method here is called fast: rename this file"):
+        compare_peers(PeerConfig(folder=tmp_path, models=("fast",), backend="onnx", precision="fp32"))
+
+
 def test_clip_without_peers_is_refused() -> None:
     result = CliRunner().invoke(command, ["--clip", "x.mp4"], standalone_mode=False)
     assert isinstance(result.exception, UsageError)

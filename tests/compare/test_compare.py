@@ -212,3 +212,17 @@ def test_peers(tmp_path: Path) -> None:
     _peer(tmp_path / "d.onnx", 4)
     with pytest.raises(ModelError, match="4 channels"):
         load_peers(tmp_path)
+
+
+@pytest.mark.parametrize("command", ["compare", "score"])
+def test_a_peer_called_like_another_method_is_refused(
+    command: str, pair: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It silently stood in for our own network or for lanczos."""
+    (tmp_path / "peers").mkdir()
+    _peer(tmp_path / "peers/lanczos.onnx", 1)
+    given = {"compare": [pair[0], "--models", "fast"], "score": ["fast", "--clips", str(tmp_path)]}[command]
+    code = main.run([command, *given, "--peers", str(tmp_path / "peers")])
+    err = capsys.readouterr().err
+    assert (code, err.count("\n")) == (2, 1)
+    assert "another method here is called lanczos" in err

@@ -145,11 +145,11 @@ def _contenders(config: PeerConfig, pictures: list[av.VideoFrame], stack: ExitSt
     from upscale.metrics.methods import load_peers
 
     lumas = [plane_view(frame, 0) for frame in pictures]
-    peers = load_peers(config.folder, threads=1)
     found = [_Contender(*title, backend, backend, lumas) for title, backend in _ours(config, stack)]
     if not found:
         raise BackendError("none of our networks can run here as asked")
     found.append(_Contender("lanczos", "swscale", lanczos, lanczos, lumas))
+    peers = load_peers(config.folder, taken={c.name for c in found}, threads=1)
     for name, peer in peers.items():
         inputs = [peer.planes(frame, tagged=False) for frame in pictures]
         found.append(_Contender(name, "onnx fp32", peer, peer.network, inputs))

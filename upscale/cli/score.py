@@ -108,7 +108,7 @@ def _upscalers(
         # Two checkpoints of one name, in two folders, are two models.
         title = files.name if files.name not in upscalers else str(name)
         upscalers[title] = stack.enter_context(backends.load(backend, files, precision=precision))
-    return upscalers | (dict(load_peers(peers)) if peers is not None else {})
+    return upscalers | (dict(load_peers(peers, taken=upscalers)) if peers is not None else {})
 
 
 def usable_measures() -> list[str]:

@@ -198,7 +198,7 @@ def _methods(request: Request, info: VideoInfo, size: tuple[int, int], stack: Ex
         title = files.name if files.name not in methods else name
         backend = stack.enter_context(backends.load(request.backend or _backend_for(files), files))
         methods[title] = _method(FrameUpscaler(backend, size))
-    for name, peer in load_peers(Path(request.peers)).items() if request.peers else ():
+    for name, peer in load_peers(Path(request.peers), taken=methods).items() if request.peers else ():
         in_colour = peer.channels == 3 and size == (2 * info.width, 2 * info.height)
         methods[name] = peer_method(peer) if in_colour else _method(FrameUpscaler(peer, size))
     return methods

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,16 +113,24 @@ class OnnxBaseline(Closing):
         return output[0]
 
 
-def load_peers(folder: Path, *, threads: int | None = None) -> dict[str, OnnxBaseline]:
+def load_peers(
+    folder: Path, *, taken: Collection[str] = (), threads: int | None = None
+) -> dict[str, OnnxBaseline]:
     """Every ``*.onnx`` of a folder, by name; `threads` as `OnnxBaseline` takes it.
 
+    Args:
+        taken: names of the other methods in the same comparison.
+
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or one has a name that is taken.
         ModelError: one of them is no ×2 network of luma or RGB.
     """
     files = sorted(folder.glob("*.onnx"))
     if not files:
         raise UsageError("no *.onnx files", path=str(folder))
+    for file in files:
+        if file.stem in taken:
+            raise UsageError(f"another method here is called {file.stem}: rename this file", path=str(file))
     return {file.stem: OnnxBaseline(file, threads=threads) for file in files}
 
 
