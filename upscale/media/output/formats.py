@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from upscale.errors import UsageError
 
@@ -37,7 +37,11 @@ class Container:
         audio_encoders: encoders for audio that must be converted, best first; a lossless one is
             used for lossless sources only.
         default_encoder: video encoder when the user names none.
-        attachments, chapters, metadata, languages, rotation, sar, color: kept or lost.
+        tags: lower-case names of the file's tags that come back on reading; None for all of them.
+        titles: titles of streams come back.
+        stream_tags: further tags of streams come back.
+        languages: kinds of streams whose language comes back.
+        attachments, chapters, rotation, sar: kept or lost.
         cover: "packet" (a video stream with attached_pic), "attachment" or None.
         tick: time base that the muxer forces on every stream, or None if it takes the encoder's.
         pipe: can be written to a pipe as it is.
@@ -55,10 +59,12 @@ class Container:
     text_subtitle: str | None = None
     audio_encoders: tuple[str, ...] = ()
     default_encoder: str = "libx264"
+    tags: frozenset[str] | None = None
+    titles: bool = True
+    stream_tags: bool = True
+    languages: frozenset[str] = frozenset({"video", "audio", "subtitle"})
     attachments: bool = False
     chapters: bool = False
-    metadata: bool = True
-    languages: bool = True
     rotation: bool = False
     sar: bool = True
     cover: str | None = None
@@ -70,6 +76,14 @@ class Container:
     options: dict[str, str] = field(default_factory=dict)
 
 
+#: Arguments of containers without any tag.
+_TAGLESS: dict[str, Any] = {
+    "tags": frozenset(),
+    "titles": False,
+    "stream_tags": False,
+    "languages": frozenset(),
+}
+
 _MP4 = Container(
     name="mp4",
     video=frozenset("h264 hevc vvc av1 vp9 mpeg1video mpeg2video mpeg4 ffv1 mjpeg png".split()),
@@ -77,6 +91,7 @@ _MP4 = Container(
     subtitles=frozenset({"mov_text", "dvd_subtitle"}),
     text_subtitle="mov_text",
     audio_encoders=("alac", "aac"),
+    stream_tags=False,
     chapters=True,
     rotation=True,
     cover="packet",
@@ -92,6 +107,8 @@ _3GP = replace(
     audio=frozenset({"aac", "amr_nb", "amr_wb"}),
     subtitles=frozenset({"mov_text"}),
     audio_encoders=("aac",),
+    tags=frozenset({"creation_time", "location", "location-eng"}),  # FFmpeg misreads 3GPP's own titles
+    titles=False,
     cover=None,
     chapters=False,
 )
@@ -161,6 +178,11 @@ _CONTAINERS = (
         audio_encoders=("pcm_s16le",),
         default_encoder="mpeg4",  # avi keeps no presentation times, so H.264 is read back with a shift
         vfr=False,
+        tags=frozenset(
+            "artist comment copyright date genre language title album track encoded_by software".split()
+        ),
+        stream_tags=False,
+        languages=frozenset(),
     ),
     Container(
         name="mpegts",
@@ -168,9 +190,9 @@ _CONTAINERS = (
         audio=_TS_AUDIO,
         subtitles=frozenset({"dvb_subtitle", "dvb_teletext"}),
         audio_encoders=("aac",),
-        metadata=False,
         tick=Fraction(1, 90000),
         pipe=True,
+        **{**_TAGLESS, "languages": frozenset({"audio", "subtitle"})},
     ),
     Container(
         name="nut",  # no subtitles: it stores no durations
@@ -187,7 +209,9 @@ _CONTAINERS = (
         video=frozenset({"h264", "flv1", "hevc", "av1", "vp9"}),
         audio=frozenset({"aac", "mp3", "speex", "nellymoser", "pcm_s16le", "pcm_u8"}),
         audio_encoders=("aac",),
-        languages=False,
+        titles=False,
+        stream_tags=False,
+        languages=frozenset(),
         tick=Fraction(1, 1000),
         pipe=True,
     ),
@@ -207,6 +231,8 @@ _CONTAINERS = (
         video=frozenset({"wmv2", "wmv1", "msmpeg4v3", "mpeg4", "mjpeg"}),
         audio=frozenset({"wmav1", "wmav2", "mp3", "aac", "ac3", "pcm_s16le"}),
         audio_encoders=("aac",),
+        titles=False,
+        stream_tags=False,
         tick=Fraction(1, 1000),
     ),
     Container(
@@ -215,8 +241,8 @@ _CONTAINERS = (
         audio=frozenset({"mp2", "mp3", "ac3"}),
         audio_encoders=("mp2",),
         default_encoder="mpeg2video",
-        metadata=False,
-        languages=False,
+        vfr=False,
+        **_TAGLESS,
         tick=Fraction(1, 90000),
     ),
     Container(
@@ -225,12 +251,13 @@ _CONTAINERS = (
         audio=frozenset({"pcm_s16le", "pcm_s24le"}),
         audio_encoders=("pcm_s16le",),
         vfr=False,
+        **_TAGLESS,
     ),
     Container(
         name="yuv4mpegpipe",
         video=frozenset({"wrapped_avframe", "rawvideo"}),
         default_encoder="wrapped_avframe",
-        metadata=False,
+        **_TAGLESS,
         pipe=True,
         vfr=False,
         options={"strict": "-1"},  # more than 8 bit is an extension that mpv, x264 and FFmpeg read
@@ -240,7 +267,7 @@ _CONTAINERS = (
         tick=Fraction(1, 100),
         video=frozenset({"gif"}),
         default_encoder="gif",
-        metadata=False,
+        **_TAGLESS,
         sar=False,
         pipe=True,
     ),
@@ -249,7 +276,7 @@ _CONTAINERS = (
 #: By muxer name; "fmp4" is mp4 cut into fragments, which a pipe can take.
 CONTAINERS = {c.name: c for c in _CONTAINERS}
 CONTAINERS["fmp4"] = replace(
-    _MP4, pipe=True, options={"movflags": "+frag_keyframe+empty_moov+default_base_moof"}
+    _MP4, pipe=True, options={"movflags": "+frag_keyframe+empty_moov+delay_moov+default_base_moof"}
 )
 
 _EXTENSIONS_OF = {

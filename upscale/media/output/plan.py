@@ -26,7 +26,13 @@ from upscale.media.output.formats import (
     find_codec,
     muxer_options,
 )
-from upscale.media.output.metadata import container_tags, language_for
+from upscale.media.output.metadata import (
+    container_tags,
+    language_for,
+    lost_file_tags,
+    lost_stream_tags,
+    not_utf8,
+)
 from upscale.media.output.picture import UNSPECIFIED, is_identity, target_sar
 from upscale.options import Options
 
@@ -40,6 +46,8 @@ _FULL_CODECS = frozenset({"mjpeg", "wrapped_avframe", "rawvideo", "gif"})
 
 _LOSSLESS_SOURCES = ("pcm_", "flac", "alac", "truehd", "mlp", "tta", "wavpack")
 _TEXT_SUBTITLES = frozenset({"subrip", "ass", "ssa", "webvtt", "mov_text", "text"})
+#: Tags that a warning lists.
+_NAMED = 40
 _STYLED_SUBTITLES = frozenset({"ass", "ssa"})
 
 
@@ -145,8 +153,7 @@ class _Planner:
             matrix = None
         if self.info.chapters and not container.chapters:
             self.lost.append(f"{len(self.info.chapters)} chapters")
-        if not container.metadata and container_tags(self.info.metadata):
-            self.lost.append("tags")
+        self._tags(streams)
         return Plan(
             container=container.name,
             streams=streams,
@@ -158,6 +165,37 @@ class _Planner:
             lost=self.lost,
             muxer_options=muxer_options(container, self.output),
         )
+
+    def _tags(self, plans: list[StreamPlan]) -> None:
+        """What becomes of the tags of the file and of the streams that are written."""
+        container, tags = self.container, container_tags(self.info.metadata)
+        written = [
+            (f"{s.kind} #{s.index}", s)
+            for s, plan in zip(self.info.streams, plans, strict=True)
+            if plan.action in ("encode", "copy", "convert") and not s.is_cover
+        ]
+        lost = lost_file_tags(container, tags)
+        titled = [name for name, s in written if s.title]
+        if container.name == "ogg" and tags:  # it has tags of streams only
+            self.changed.append("the file's tags → tags of each stream")
+            own = {k.lower() for _, s in written for k in s.metadata}
+            lost += [t for t in tags if t.lower() in own]
+        if lost:
+            self.lost.append(f"the tag{'s' * (len(lost) > 1)} {_listed(lost)}")
+        if titled and not container.titles:
+            self.lost.append(f"the title{'s' * (len(titled) > 1)} of {', '.join(titled)}")
+        for name, s in written:
+            language = s.language if s.language != "und" else None
+            held = s.kind in container.languages
+            if language and not (held and language_for(container.name, language)):
+                self.lost.append(f"the language {language} of {name}")
+            if more := lost_stream_tags(container, s.metadata):
+                self.lost.append(f"the tag{'s' * (len(more) > 1)} {_listed(more)} of {name}")
+        every = [self.info.metadata, *(s.metadata for _, s in written)]
+        every += [chapter["metadata"] for chapter in self.info.chapters]
+        wrong = list(dict.fromkeys(name for some in every for name in not_utf8(some)))
+        if wrong:
+            self.changed.append(f"the tags {_listed(wrong)}, which are not UTF-8, read as Windows-1252")
 
     def _warnings(self) -> list[str]:
         """One sentence for everything that is not as it was; empty if all is."""
@@ -223,9 +261,6 @@ class _Planner:
                 "attachment": self._attachment,
             }
             decide.get(stream.kind, self._data)(plan, stream)
-        language = stream.language
-        if plan.action != "drop" and language and language_for(self.container.name, language) is None:
-            self.lost.append(f"the language {language} of {stream.kind} #{stream.index}")
         return plan
 
     def _other_video(self, plan: StreamPlan, stream: StreamInfo) -> None:
@@ -338,6 +373,12 @@ def _name(stream: StreamInfo, codec: str | None) -> str:
     """How a warning calls a stream: "subtitle #3 (hdmv_pgs_subtitle, ger)"."""
     details = ", ".join(d for d in (codec or "unknown codec", stream.language) if d and d != "und")
     return f"{stream.kind} #{stream.index} ({details})"
+
+
+def _listed(names: list[str]) -> str:
+    """The names, of very many the first ones."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _is_single_picture(stream: StreamInfo, plan: StreamPlan) -> bool:

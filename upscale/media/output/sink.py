@@ -16,7 +16,7 @@ from upscale.media.input.open import TAGS, ffmpeg_reasons
 from upscale.media.output.conversion import add_conversion
 from upscale.media.output.encode import FrameEncoder, add_encoded, add_encoder, output_errors
 from upscale.media.output.formats import CONTAINERS
-from upscale.media.output.metadata import container_tags, needs_custom_tags
+from upscale.media.output.metadata import container_tags, in_utf8, needs_custom_tags
 from upscale.media.output.streams import OutputStream, add_copy, attach, movie_timescale
 from upscale.media.output.verify import Written, verify
 from upscale.options import Options
@@ -125,7 +125,8 @@ class Sink:
                 added = self._streams[entry.index] = add(self._container, plan, entry, stream)
                 self._written.append(added.written)
         if source.chapters and CONTAINERS[plan.container].chapters:
-            self._container.set_chapters(list(source.chapters))
+            chapters = [{**c, "metadata": in_utf8(c["metadata"])} for c in source.chapters]
+            self._container.set_chapters(chapters)
         self._container.start_encoding()
         source.select(set(self._streams))
 

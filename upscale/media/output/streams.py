@@ -13,7 +13,7 @@ from av.stream import Disposition
 
 from upscale.errors import OutputError
 from upscale.media.input.open import open_input
-from upscale.media.output.metadata import stream_tags
+from upscale.media.output.metadata import in_utf8, stream_tags
 from upscale.media.output.verify import Written
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def add_copy(container: Any, plan: Plan, entry: StreamPlan, source: Any) -> Outp
 
 def attach(container: Any, path: str, entry: StreamPlan, source: Any) -> Written:
     """A font, another file or a cover picture that travels in the header."""
-    metadata = dict(source.metadata)
+    metadata = in_utf8(source.metadata)
     if entry.kind == "attachment":
         container.add_stream_from_template(source).metadata.update(metadata)
         return Written("attachment", packets=1)
