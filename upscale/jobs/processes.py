@@ -22,7 +22,7 @@ from upscale.errors import Interrupted
 from upscale.events import Event, Failed, OnEvent
 from upscale.job import stopping
 from upscale.jobs.resume.local import Outcome, Task, attempt
-from upscale.jobs.resume.resume import KEPT
+from upscale.jobs.resume.segments import KEPT
 from upscale.options import Options
 from upscale.system.cores import cores
 

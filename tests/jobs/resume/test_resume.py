@@ -25,7 +25,7 @@ from upscale.errors import Interrupted, OutputError, UsageError
 from upscale.events import Event, Progress, Result, Resumed, Start
 from upscale.job import stopping
 from upscale.jobs.resume import work_folder
-from upscale.jobs.resume.work_folder import folder_of
+from upscale.jobs.resume.work_folder import WorkFolder, folder_of
 from upscale.options import Options
 
 LENGTH = 10
@@ -169,6 +169,53 @@ def test_a_kill_in_the_join_needs_no_second_decoding(
     assert contents(output) == whole
 
 
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [({"container": "mov"}, "out.mkv"), ({"audio": False, "subtitles": False}, "out.mkv"), ({}, "out.mp4")],
+)
+@pytest.mark.usefixtures("every_frame")
+def test_what_cannot_be_joined_is_joined_otherwise_without_new_pictures(
+    change: dict[str, Any], name: str, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: where only the join fails, "the same command continues" was offered for ever, and another
+    container or fewer streams were another job."""
+
+    def fail(*args: Any) -> None:
+        raise OutputError("the muxer refuses it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("upscale.media.output.sink.verify", fail)
+        with pytest.raises(OutputError) as caught:
+            upscale_file(str(clip), str(tmp_path / "out.mkv"), JOB)
+    assert str(caught.value) == (
+        "the muxer refuses it; finished segments are kept: the same command only joins them again, also with "
+        "another container (-f, or another extension) or fewer streams (-an, -sn)"
+    )
+    monkeypatch.setattr("upscale.job.loop.Loop.run", fail)
+    changed = replace(JOB, **change)
+    assert upscale_file(str(clip), str(tmp_path / name), changed).resumed_frames == 75
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+    monkeypatch.undo()
+    once = tmp_path / f"once.{name[-3:]}"
+    upscale_file(str(clip), str(once), replace(changed, resume=False))
+    assert contents(tmp_path / name) == contents(once)
+
+
+@pytest.mark.usefixtures("every_frame")
+def test_the_folder_of_another_extension_is_taken_only_for_the_same_pictures(
+    clip: Path, tmp_path: Path
+) -> None:
+    interrupt(clip, tmp_path / "out.mkv", 25)
+    other = replace(JOB, scale=3.0)
+    assert upscale_file(str(clip), str(tmp_path / "out.mp4"), other).resumed_frames == 0
+    with WorkFolder(str(tmp_path / "out.mkv")):  # another process
+        assert upscale_file(str(clip), str(tmp_path / "out.mov"), JOB).resumed_frames == 0
+    assert upscale_file(str(clip), str(tmp_path / "out.nut"), JOB).resumed_frames == 0  # not of segments
+    result = upscale_file(str(clip), str(tmp_path / "out.ts"), JOB)
+    assert result.resumed_frames >= 25
+    assert not os.path.exists(folder_of(str(tmp_path / "out.mkv")))
+
+
 @pytest.mark.parametrize("harm", ["flipped", "cut", "gone", "link"])
 @pytest.mark.usefixtures("every_frame")
 def test_a_damaged_segment_is_made_again(
@@ -201,7 +248,6 @@ def test_a_damaged_segment_is_made_again(
         ({"scale": 3.0}, "size was 128x96, is 192x144"),
         ({"model": "bicubic"}, "model was lanczos, is bicubic"),
         ({"start": 0.5}, "start was not given, is 0.5"),
-        ({"audio": False}, "audio was True, is False"),
         ({"codec": "ffv1", "encoder_options": {}, "preset": None}, "encoder was libx264, is ffv1"),
     ],
 )

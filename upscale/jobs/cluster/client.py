@@ -32,8 +32,7 @@ from upscale.jobs.cluster.worker import Requirements, WorkItem, run_work_item, v
 from upscale.jobs.resume.fingerprint import weights_hash
 from upscale.jobs.resume.journal import Segment
 from upscale.jobs.resume.local import Task
-from upscale.jobs.resume.resume import KEPT, add_advice
-from upscale.jobs.resume.segments import Piece, segment_length
+from upscale.jobs.resume.segments import KEPT, Piece, add_advice, segment_length
 from upscale.jobs.resume.work_folder import remove_joined
 from upscale.options import Options
 
@@ -362,8 +361,8 @@ class _Run:
         """A file has failed; the rest of its work is dropped."""
         self._cancel([submission for submission in self._running.values() if submission.file is file])
         self._waiting = deque(submission for submission in self._waiting if submission.file is not file)
-        if file.spread is not None and file.spread.kept and isinstance(error, UpscaleError):
-            add_advice(error, KEPT)
+        if file.spread is not None and isinstance(error, UpscaleError):
+            file.spread.advise(error)
         self._close(file, error)
 
     def _cancel(self, items: list[_Submission]) -> None:

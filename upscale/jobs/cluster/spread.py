@@ -68,6 +68,10 @@ class SpreadJob:
         """Whether finished segments would be found again."""
         return bool(self._journal.segments)
 
+    def advise(self, error: BaseException) -> None:
+        """Say what is kept, as `LongJob.advise`."""
+        self._long_job.advise(error)
+
     def progress(self, piece: Piece, frames: int, seconds: float) -> None:
         """A piece has got as far as `frames` and `seconds` of video."""
         self._running[piece.first] = frames, seconds

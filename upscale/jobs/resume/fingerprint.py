@@ -1,4 +1,8 @@
-"""What the result of a job depends on: the same fingerprint, the same frames."""
+"""What the pictures of a job depend on: the same fingerprint, the same frames.
+
+Neither the container nor the other streams are part of it: where a job cannot be joined, they may be changed
+and the segments that are finished serve.
+"""
 
 from __future__ import annotations
 
@@ -44,9 +48,6 @@ def fingerprint(job: Prepared, runtime: Variant | None) -> dict[str, Any]:
         "runtime": str(runtime or RESAMPLER_RUNTIME),
         "start": o.start,
         "end": o.stop,
-        "audio": o.audio,
-        "subtitles": o.subtitles,
-        "container": plan.container,
         "size": "{}x{}".format(*plan.size),
         "encoder": encoder.codec,
         "pixel format": encoder.pix_fmt,

@@ -39,6 +39,7 @@ def join(long_job: LongJob, on_read: Callable[[SourceStats], None] | None = None
     segments = journal.segments
     if not segments:
         raise OutputError("no frame could be decoded from the input")
+    long_job.joining = True
     check_space_to_join(folder.path, journal.bytes)
     _check_headers([folder.segment(s.first) for s in segments])
     with open_source(job.input, job.options) as source:

@@ -248,12 +248,20 @@ class Journal:
         self.close()
 
 
+def recorded_job(folder: WorkFolder) -> dict[str, Any]:
+    """The fingerprint of the job that the folder belongs to; empty if there is none, or it cannot be read."""
+    try:
+        with open(open_plain(folder.journal, os.O_RDONLY), encoding="utf-8") as file:
+            return dict(json.loads(file.readline())["job"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def recorded_runtime(folder: WorkFolder) -> Variant | None:
     """The runtime with which the folder's job was begun; None if there is none, or it cannot be read."""
     try:
-        with open(open_plain(folder.journal, os.O_RDONLY), encoding="utf-8") as file:
-            return variants.parse(json.loads(file.readline())["job"]["runtime"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return variants.parse(recorded_job(folder)["runtime"])
+    except (ValueError, KeyError, AttributeError):
         return None
 
 

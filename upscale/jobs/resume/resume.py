@@ -14,7 +14,7 @@ from dataclasses import asdict, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from upscale.errors import Interrupted, MediaError, OutputError, UpscaleError, UsageError
+from upscale.errors import Interrupted, MediaError, OutputError
 from upscale.events import Result, Resumed
 from upscale.job import stopping
 from upscale.job.loop import Loop
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from upscale.media.output.sink import OutputReport
 
-#: What is said when a job ends early and can be continued.
-KEPT = "finished segments are kept: the same command continues"
 #: Skipped frames between two progress reports.
 _PASSING_EVERY = 100
 
@@ -55,26 +53,10 @@ def run_long(stack: ExitStack, job: Prepared, reporter: Reporter) -> Result:
         long_job.verify(reporter.warn)
         return _Run(long_job, reporter).run(stack)
     except BaseException as error:
-        if long_job.journal.segments:
-            add_advice(error, _advice(long_job, error))
-        elif isinstance(error, Interrupted):
+        if not long_job.journal.segments and isinstance(error, Interrupted):
             error.args = ("stopped; unfinished files were removed",)
+        long_job.advise(error)
         raise
-
-
-def add_advice(error: BaseException, advice: str) -> None:
-    """Say more: in the message of an error of ours, in a note (``__notes__``) of any other."""
-    if isinstance(error, UpscaleError):
-        error.args = (f"{error}; {advice}",)
-    else:
-        error.add_note(advice)
-
-
-def _advice(long_job: LongJob, error: BaseException) -> str:
-    if isinstance(error, MediaError | UsageError):
-        return f"finished segments are in {long_job.folder.path}"
-    total, done = long_job.job.source.estimated_frames, long_job.journal.frames
-    return f"{KEPT} at frame {done} of {total}" if total > done else f"{KEPT} at frame {done}"
 
 
 class _Run:

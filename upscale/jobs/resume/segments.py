@@ -36,16 +36,16 @@ import os
 import secrets
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from upscale.errors import MediaError, UsageError
+from upscale.errors import MediaError, UpscaleError, UsageError
 from upscale.job.loop import Loop
 from upscale.job.prepare import Prepared, choose_runtime, load_network, prepare
 from upscale.jobs.resume.fingerprint import fingerprint
-from upscale.jobs.resume.journal import Journal, Segment, recorded_runtime
-from upscale.jobs.resume.work_folder import WorkFolder, check_space, segment_path
+from upscale.jobs.resume.journal import Journal, Segment, recorded_job, recorded_runtime
+from upscale.jobs.resume.work_folder import WorkFolder, check_space, folder_of, segment_path, siblings_of
 from upscale.media.output.segment import SegmentWriter, can_be_joined
 from upscale.media.output.times import pack
 from upscale.options import Options
@@ -61,6 +61,13 @@ _FRAMES, _PIXELS = 600, 1280 * 720
 _FEWEST, _MOST = 30, 1800
 #: A job of up to this many segments is written in one go.
 _SHORT = 3
+#: What is said when a job ends early and can be continued, …
+KEPT = "finished segments are kept: the same command continues"
+#: … and when it fails at its end.
+_JOIN_AGAIN = (
+    "finished segments are kept: the same command only joins them again, also with another container "
+    "(-f, or another extension) or fewer streams (-an, -sn)"
+)
 #: For tests: the number of frames in a segment.
 _FRAMES_VARIABLE = "UPSCALE_SEGMENT_FRAMES"
 
@@ -94,7 +101,7 @@ def _forced_length() -> int | None:
     return int(text)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class LongJob:
     """A job whose work folder is open and locked.
 
@@ -103,6 +110,7 @@ class LongJob:
         folder, journal: where its segments lie, and which are finished.
         length: frames in a segment.
         runtime: that all segments are made with, see `choose_runtime`.
+        joining: all segments are finished.
     """
 
     job: Prepared
@@ -110,6 +118,7 @@ class LongJob:
     journal: Journal
     length: int
     runtime: Variant | None
+    joining: bool = False
 
     def verify(self, warn: Callable[[str], None]) -> None:
         """Find out what earlier runs have left, and that nothing prevents the rest.
@@ -130,14 +139,38 @@ class LongJob:
         with Sink(job.source, job.output, job.plan, job.options):
             pass
 
+    def advise(self, error: BaseException) -> None:
+        """Say what is kept and how the job can be continued, if any segment is finished."""
+        if not self.journal.segments:
+            return
+        if isinstance(error, MediaError | UsageError):
+            add_advice(error, f"finished segments are in {self.folder.path}")
+        elif self.joining:
+            add_advice(error, _JOIN_AGAIN)
+        else:
+            total, done = self.job.source.estimated_frames, self.journal.frames
+            of_total = f" of {total}" if total > done else ""
+            add_advice(error, f"{KEPT} at frame {done}{of_total}")
+
     def finish(self) -> None:
         """The output is there: the work folder may go."""
         self.journal.mark_joined()
         self.folder.finished = True
 
 
+def add_advice(error: BaseException, advice: str) -> None:
+    """Say more: in the message of an error of ours, in a note (``__notes__``) of any other."""
+    if isinstance(error, UpscaleError):
+        error.args = (f"{error}; {advice}",)
+    else:
+        error.add_note(advice)
+
+
 def open_long_job(stack: ExitStack, job: Prepared) -> LongJob:
     """Open the work folder of a job, or make one.
+
+    A folder of the same name with another extension is taken over if its pictures are the same: so is
+    ``out.mkv`` joined from the segments that were made for ``out.mp4``.
 
     Args:
         stack: unlocks the folder when it is left.
@@ -148,11 +181,24 @@ def open_long_job(stack: ExitStack, job: Prepared) -> LongJob:
         OutputError: it cannot be read or written.
         MediaError: the input cannot be read.
     """
-    folder = stack.enter_context(WorkFolder(job.output))
+    folder = stack.enter_context(_open_folder(job))
     runtime = choose_runtime(job, recorded_runtime(folder))
     length = segment_length(job)
     journal = stack.enter_context(Journal(folder, fingerprint(job, runtime), length))
     return LongJob(job=job, folder=folder, journal=journal, length=length, runtime=runtime)
+
+
+def _open_folder(job: Prepared) -> WorkFolder:
+    if not os.path.lexists(folder_of(job.output)):
+        for other in siblings_of(job.output):
+            with suppress(UpscaleError), ExitStack() as stack:  # another process may work in it
+                folder = stack.enter_context(WorkFolder(other))
+                runtime = recorded_runtime(folder)
+                if recorded_job(folder) == fingerprint(job, choose_runtime(job, runtime)):
+                    folder.move_to(job.output)
+                    stack.pop_all()
+                    return folder
+    return WorkFolder(job.output)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

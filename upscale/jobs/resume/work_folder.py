@@ -53,6 +53,18 @@ def is_work_folder(name: str) -> bool:
     return name.startswith(".") and name.endswith(".upscale")
 
 
+def siblings_of(output: str) -> list[str]:
+    """Outputs beside this one that differ in the extension only, and have a work folder."""
+    parent, name = os.path.split(output)
+    start = f".{os.path.splitext(name)[0]}."
+    try:
+        names = sorted(os.listdir(parent or os.curdir))
+    except OSError:
+        return []
+    found = [n[1 : -len(".upscale")] for n in names if n.startswith(start) and is_work_folder(n)]
+    return [os.path.join(parent, n) for n in found if os.path.splitext(n)[0] == start[1:-1] and n != name]
+
+
 class WorkFolder:
     """One work folder, locked for this process; a context manager that unlocks it.
 
@@ -109,6 +121,19 @@ class WorkFolder:
     def segments(self) -> list[str]:
         """Paths of all finished segment files."""
         return [os.path.join(self.path, n) for n in sorted(os.listdir(self.path)) if _SEGMENT.fullmatch(n)]
+
+    def move_to(self, output: str) -> None:
+        """Become the folder of another output, which has none.
+
+        Raises:
+            OutputError: it cannot be renamed.
+        """
+        path = folder_of(output)
+        try:
+            os.rename(self.path, path)
+        except OSError as error:
+            raise write_error(error, path) from error
+        self.output, self.path = output, path
 
     def remove_unfinished(self) -> None:
         """Remove what a killed run had begun; no other process may be writing segments."""
