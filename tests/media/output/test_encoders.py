@@ -53,6 +53,36 @@ def test_unknown_encoder_suggests_and_lists() -> None:
         find_encoder("aac", MKV)
 
 
+@pytest.mark.parametrize(
+    ("typed", "encoder"),
+    [("h265", "libx265"), ("x264", "libx264"), ("hevc", "libx265"), ("H264", "libx264"), ("av1", "libsvtav1"),
+     ("vp9", "libvpx-vp9"), ("prores", "prores_ks"), ("libx264rgb", "libx264rgb")],
+)  # fmt: skip
+def test_names_of_codecs_mean_their_usual_encoders(typed: str, encoder: str) -> None:
+    """`-c:v h265` and `-c:v x264` are what people type."""
+    assert find_encoder(typed, MKV).name == encoder
+
+
+def test_messages_need_no_encoder_that_this_ffmpeg_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An FFmpeg without x265 or SVT-AV1: the error message raised while it listed them."""
+    real = av.Codec
+
+    def built(name: str, mode: str = "r") -> av.Codec:
+        if mode == "w" and name in ("libx265", "libsvtav1", "libvpx-vp9"):
+            raise av.codec.codec.UnknownCodecError(name)
+        return real(name, mode)
+
+    monkeypatch.setattr("av.codec.Codec", built)
+    with pytest.raises(UsageError, match=r"webm cannot hold libx264 video; it can hold libvpx-vp9$"):
+        find_encoder("libx264", CONTAINERS["webm"])
+    with pytest.raises(UsageError, match="mp4 cannot hold ffvhuff video; it can hold libx264, ffv1"):
+        find_encoder("ffvhuff", CONTAINERS["mp4"])
+    for missing in ("libx265", "hevc"):
+        with pytest.raises(UsageError, match=f"unknown video encoder '{missing}'"):
+            find_encoder(missing, MKV)
+    assert "libsvtav1" not in available_encoders()
+
+
 def test_encoder_that_the_container_cannot_hold() -> None:
     with pytest.raises(UsageError, match="webm cannot hold libx264 video; it can hold libsvtav1, libvpx-vp9"):
         find_encoder("libx264", CONTAINERS["webm"])
@@ -142,6 +172,7 @@ def test_user_options_win_and_parameter_lists_are_joined() -> None:
     settings, _ = encoder_settings(codec, options, {"x265-params": "hdr10=1"})
     assert settings == {
         "x265-params": "log-level=error:hdr10=1:aq-mode=2",
+        "a53cc": "1",
         "preset": "slow",
         "crf": "30",
         "g": "48",
@@ -180,6 +211,9 @@ def test_every_default_is_accepted_by_its_encoder(name: str) -> None:
 
 def test_common_encoders_have_a_reason() -> None:
     assert all(ENCODERS[name].reason for name in COMMON)
+    assert ENCODERS["libx264"].summary.startswith("CRF 19, preset veryfast: 720p on 2 cores")
+    assert ENCODERS["mpeg4"].summary.startswith("quantiser 3: ")
+    assert ENCODERS["ffv1"].summary.startswith("lossless")
 
 
 def test_hardware_encoder_without_hardware() -> None:

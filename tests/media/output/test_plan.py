@@ -164,7 +164,7 @@ def test_sample_aspect_ratio_keeps_the_display_aspect(film: MediaInfo) -> None:
     [
         ("out.xyz", {}, "unknown output extension"),
         ("-", {"container": "mp4"}, "needs a seekable file"),
-        ("out.mkv", {"codec": "x264"}, "unknown video encoder"),
+        ("out.mkv", {"codec": "libx246"}, "unknown video encoder"),
         ("out.mkv", {"preset": "warp"}, "no preset 'warp'"),
         ("out.mkv", {"pix_fmt": "nope"}, "no pixel format 'nope'"),
         ("out.mkv", {"encoder_options": {"bogus": "1"}}, "no option 'bogus'"),

@@ -25,6 +25,7 @@ from upscale.errors import OutputError, UsageError
 from upscale.media.input.log import ffmpeg_log
 from upscale.media.input.open import ffmpeg_reasons, reason
 from upscale.media.output.encoders import (
+    ALIASES,
     COMMON,
     ENCODERS,
     EncoderChoice,
@@ -49,12 +50,12 @@ _QP2LAMBDA = 118  # FFmpeg's FF_QP2LAMBDA
 
 
 def find_encoder(name: str, container: Container) -> Codec:
-    """The encoder called `name`.
+    """The encoder called `name`, or the usual one for a codec of that name (`ALIASES`).
 
     Raises:
         UsageError: unknown, no video encoder, or its codec cannot live in the container.
     """
-    codec = find_codec(name, "w")
+    codec = find_codec(ALIASES.get(name.lower(), name), "w")
     if codec is None or codec.type != "video":
         near = difflib.get_close_matches(name, available_encoders(), n=3, cutoff=0.6)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
