@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from clips import write_program
 
-from upscale.media.input import mpegts as transport
+from upscale.media.input import mpegts
 from upscale.media.input.mpegts import find_losses
 
 
@@ -27,7 +27,7 @@ def test_a_whole_stream(program: Path) -> None:
 
 @pytest.mark.parametrize("chunk", [1, 2, 7])
 def test_chunks_make_no_difference(program: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "_CHUNK", chunk)
+    monkeypatch.setattr(mpegts, "_CHUNK", chunk)
     assert counts(program) == (0, 0)
     data = program.read_bytes()
     program.write_bytes(data[: 188 * 40] + data[188 * 43 :])
@@ -60,6 +60,52 @@ def test_overwritten_and_cut(program: Path) -> None:
     assert breaks > 0
     program.write_bytes(data[: 188 * 50 + 100])
     assert counts(program) == (100, 0)
+
+
+def test_few_good_packets_between_two_holes_are_found(program: Path) -> None:
+    """Guards: 11 packets in a row were needed, because the search overwrote what it still had to read."""
+    data = program.read_bytes()
+    for between in (5, 6, 10):
+        parts = data[: 188 * 50], b"x" * 350, data[188 * 50 : 188 * (50 + between)], b"x" * 350
+        program.write_bytes(b"".join([*parts, data[188 * (50 + between) :]]))
+        assert counts(program) == (700, 0)
+    program.write_bytes(
+        data[: 188 * 50] + b"x" * 350 + data[188 * 50 : 188 * 54] + b"x" * 350 + data[188 * 54 :]
+    )
+    assert counts(program)[0] == 700 + 4 * 188  # too few to be sure
+
+
+def test_every_other_stretch_is_overwritten(program: Path) -> None:
+    """Guards: of 2.7 MB with a hole in every 16 packets half was called lost, not a sixteenth."""
+    data = bytearray(program.read_bytes() * 40)
+    holes = range(8 * 188, len(data) - 188, 16 * 188)
+    for at in holes:
+        data[at : at + 188] = bytes(188)
+    program.write_bytes(data)
+    assert counts(program)[0] == 188 * len(holes)
+
+
+@pytest.mark.parametrize("last", [1, 2, 4])
+def test_the_last_packets_count_though_they_are_few(program: Path, last: int) -> None:
+    data = program.read_bytes()
+    program.write_bytes(data[: 188 * 50] + b"x" * 350 + data[-188 * last :])
+    assert counts(program)[0] == 350
+
+
+def test_before_the_first_packet(program: Path) -> None:
+    """A recording may begin within a packet; more than that was overwritten."""
+    data = program.read_bytes()
+    program.write_bytes(data[100:])
+    assert counts(program) == (0, 0)
+    program.write_bytes(b"x" * 350 + data)
+    assert counts(program) == (350, 0)
+
+
+def test_nothing_but_damage_at_the_end(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mpegts, "_CHUNK", 10)
+    data = program.read_bytes()
+    program.write_bytes(data[: 188 * 50] + b"x" * 300_000)
+    assert counts(program) == (300_000, 0)
 
 
 def test_marked_as_wrong_by_the_receiver(program: Path) -> None:

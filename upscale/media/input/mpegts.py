@@ -6,6 +6,8 @@ stream are numbered modulo 16, which is enough to find every hole but one of 16 
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -17,6 +19,8 @@ _SYNC, _NULL = 0x47, 0x1FFF
 _LAYOUTS = ((188, 0), (192, 4), (204, 0))
 _CHUNK = 1 << 15
 _LOOK = 1 << 16
+#: Packets that must follow each other before they are taken for packets.
+_IN_A_ROW = 5
 
 
 @dataclass(slots=True)
@@ -56,8 +60,11 @@ def find_losses(path: str) -> Losses:
         OSError: it cannot be read.
     """
     found = Losses()
+    size = os.path.getsize(path)
     with open(path, "rb") as file:
-        start = _synchronise(file, 0)
+        start = _synchronise(file, 0, _LAYOUTS)
+        if start is not None and start[0] >= start[1]:  # less is how a recording begins
+            found.bytes += start[0]
         while start is not None:
             at, distance, offset = start
             file.seek(at)
@@ -72,27 +79,40 @@ def find_losses(path: str) -> Losses:
             if good == _CHUNK:
                 start = at, distance, offset
                 continue
-            start = _synchronise(file, at) if len(bad) else None
-            found.bytes += (start[0] if start else at + len(data) - good * distance) - at
+            start = _synchronise(file, at, [(distance, offset)]) if len(bad) else None
+            found.bytes += (start[0] if start else size) - at
     return found
 
 
-def _synchronise(file: BinaryIO, at: int) -> tuple[int, int, int] | None:
+def _synchronise(file: BinaryIO, at: int, layouts: Sequence[tuple[int, int]]) -> tuple[int, int, int] | None:
     """(place, distance, offset) of the next packets, five in a row or all that are left; None at the end."""
+    reach = (_IN_A_ROW - 1) * max(distance for distance, _ in layouts)
     while True:
         file.seek(at)
-        data = np.frombuffer(file.read(_LOOK + 5 * 204), np.uint8)
-        best: tuple[int, int, int] | None = None
-        for distance, offset in _LAYOUTS:
-            hits = data[offset:] == _SYNC
-            for n in range(1, 5):
-                shifted = hits[n * distance :]
-                hits[: len(shifted)] &= shifted
-            places = np.flatnonzero(hits[: max(0, len(hits) - 4 * distance)])
-            if len(places) and (best is None or places[0] < best[0]):
-                best = int(places[0]), distance, offset
-        if best is not None:
-            return at + best[0], best[1], best[2]
-        if len(data) < _LOOK + 5 * 204:
+        data = np.frombuffer(file.read(_LOOK + reach), np.uint8)
+        ends = len(data) < _LOOK + reach
+        found = [
+            (int(places[0]), distance, offset)
+            for distance, offset in layouts
+            if len(places := _places(data, distance, offset, ends=ends))
+        ]
+        if found:
+            place, distance, offset = min(found)
+            return at + place, distance, offset
+        if ends:
             return None
         at += _LOOK
+
+
+def _places(data: npt.NDArray[np.uint8], distance: int, offset: int, *, ends: bool) -> npt.NDArray[np.int64]:
+    """Where `_IN_A_ROW` packets begin one after the other, or the last ones of the file."""
+    hits = data[offset:] == _SYNC
+    row = hits.copy()
+    for n in range(1, _IN_A_ROW):
+        behind = hits[n * distance :]
+        row[: len(behind)] &= behind
+    whole = max(0, len(hits) - (_IN_A_ROW - 1) * distance)
+    rest = np.arange(whole, len(hits)) if ends else np.empty(0, np.int64)
+    # Fewer count only where the file ends with them: any byte of a payload may look like a packet.
+    row[rest[(len(data) - rest) % distance != 0]] = False
+    return np.flatnonzero(row if ends else row[:whole])
