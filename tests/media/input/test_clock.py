@@ -48,10 +48,25 @@ def test_unknown_duration_and_rate() -> None:
 
 def test_the_clock_that_runs_backwards_less_is_believed() -> None:
     """AVI stores no pts: FFmpeg's guesses for H.264 with B-frames run backwards, the dts do not."""
-    clock = FrameClock(BASE, Fraction(25))
     pairs = [(2, 3), (3, 4), (5, 5), (4, 6), (6, 7), (9, 8), (8, 9)]
-    assert [clock.assign(p, 1, d)[0] for p, d in pairs] == [2, 3, 5, 6, 7, 8, 9]
-    assert clock.adjusted == 0
+    clock = FrameClock(BASE, Fraction(25))
+    assert [clock.best_effort(p, d) for p, d in pairs] == [2, 3, 5, 6, 7, 8, 9]
+    clock = FrameClock(BASE, Fraction(25))
+    clock.learn(pairs[:4])
+    assert [clock.best_effort(p, d) for p, d in pairs] == [3, 4, 5, 6, 7, 8, 9]
+
+
+def test_frames_that_no_packet_completes_continue_at_the_rate() -> None:
+    """The last ones have no dts; where pts cannot be relied on either, FFmpeg repeats a time."""
+    clock = FrameClock(Fraction(1, 25), Fraction(25))
+    pairs = [(0, 1), (2, 2), (1, 3), (4, 4), (3, 5), (5, None)]
+    clock.learn(pairs[:4])
+    assert [clock.assign(clock.best_effort(p, d), 1)[0] for p, d in pairs] == [1, 2, 3, 4, 5, 6]
+
+
+def test_good_display_times_are_kept_whatever_the_decoding_times() -> None:
+    clock = FrameClock(BASE, Fraction(25))
+    assert [clock.best_effort(p, d) for p, d in [(0, 80), (40, 80), (80, None)]] == [0, 40, 80]
 
 
 @pytest.mark.parametrize("format_name", ["mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"])

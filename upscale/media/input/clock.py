@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ ARBITRARY_ORIGIN = frozenset({"mpegts", "mpeg", "mpegvideo", "flv", "live_flv", 
 
 #: Demuxers whose timestamps may restart in the middle.
 DISCONTINUOUS = frozenset({"mpegts", "mpeg"})
+
+#: Demuxers of formats that store no presentation times.
+NO_PTS = frozenset({"avi"})
 
 #: Demuxers that give no times: of a live stream only the moment at which a frame comes tells its time.
 CLOCKLESS = frozenset({"mpjpeg", "mjpeg", "h264", "hevc", "m4v", "mpegvideo"})
@@ -46,15 +50,12 @@ class FrameClock:
         self._seen: list[int | None] = [None, None]  # last pts and dts
         self._faults = [0, 0]  # how often each ran backwards
 
-    def assign(self, pts: int | None, duration: int | None, dts: int | None = None) -> tuple[int, int]:
+    def assign(self, pts: int | None, duration: int | None) -> tuple[int, int]:
         """(pts, duration) in ticks for the next frame in display order.
 
         Args:
             pts, duration: as decoded; None or 0 where the stream does not say.
-            dts: of the packet that completed the frame: given for formats that store no pts (AVI),
-                where the one that has run backwards less often is believed.
         """
-        pts = self._believed(pts, dts)
         if pts is None:
             pts = round(self._anchor + self._since_anchor * self._step)
             self._since_anchor += 1
@@ -66,15 +67,28 @@ class FrameClock:
         self._last = pts
         return pts, duration if duration and duration > 0 else max(1, round(self._step))
 
-    def _believed(self, pts: int | None, dts: int | None) -> int | None:
+    def learn(self, times: Iterable[tuple[int | None, int | None]]) -> None:
+        """(pts, dts) of the first frames, before the first is assigned: which of both can be relied on."""
+        for pts, dts in times:
+            self.best_effort(pts, dts)
+        self._seen = [None, None]
+
+    def best_effort(self, pts: int | None, dts: int | None) -> int | None:
+        """The one of both that has run backwards less often, as in FFmpeg's `guess_correct_pts`.
+
+        The last frames are completed by no packet and have no dts. FFmpeg takes their pts then, even where
+        they run backwards; here they are None, which `assign` continues at the rate.
+
+        Args:
+            pts: as decoded.
+            dts: of the packet that completed the frame.
+        """
         for index, value in enumerate((pts, dts)):
             if value is not None:
                 before = self._seen[index]
                 self._faults[index] += before is not None and value <= before
                 self._seen[index] = value
-        if dts is None or (pts is not None and self._faults[0] <= self._faults[1]):
-            return pts
-        return dts
+        return pts if pts is not None and self._faults[0] <= self._faults[1] else dts
 
 
 class ClockJumps:

@@ -159,6 +159,8 @@ def open_input(path: str, options: Options = DEFAULTS, *, stills: bool = False) 
     settings = {
         **dict(address.options),
         **(options.input_options if address.live else {}),
+        # PyAV asks for pts made of the next packet's dts, which is wrong where there are B-frames.
+        "fflags": "-genpts",
         "protocol_whitelist": address.protocols,
         "format_whitelist": formats,
         "codec_whitelist": _CODECS,

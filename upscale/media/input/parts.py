@@ -99,22 +99,26 @@ def frame_times(path: str, options: Options) -> tuple[list[int], bool]:
         origin = Fraction(container.start_time or 0, av.time_base)
         timeline = Timeline.make(container.format.name, origin, options.start, options.stop)
         exact = container.format.name in SEEKABLE
-        times: list[int] = []
+        delayed = bool(stream.codec_context.has_b_frames)
+        found: list[int] = []
         unknown = 0
         try:
             for packet in container.demux(stream):
                 if not packet.size:
                     continue
                 exact = exact and not packet.is_discard and not packet.is_corrupt
-                if packet.is_discard:
-                    continue
                 if packet.pts is None:
-                    unknown += 1
-                elif not (timeline.before(packet.pts, base) or timeline.after(packet.pts, base)):
-                    times.append(timeline.shift(packet.pts, base))
+                    unknown += not packet.is_discard
+                elif not packet.is_discard:
+                    found.append(packet.pts)
         except (av.FFmpegError, OSError) as error:
             raise media_error(error, path) from None
-    times.sort()
+    in_order = sorted(found)
+    if delayed and found == in_order:  # with B-frames, times in file order are decoding times
+        exact = False
+    times = [
+        timeline.shift(t, base) for t in in_order if not (timeline.before(t, base) or timeline.after(t, base))
+    ]
     if unknown or len(set(times)) != len(times):
         exact = False
     if not exact:

@@ -15,7 +15,7 @@ from av.stream import Disposition
 from upscale.errors import MediaError, NoVideo
 from upscale.media.input import open as container
 from upscale.media.input.address import STDIN, parse
-from upscale.media.input.clock import ARRIVAL_TICK, CLOCKLESS, DISCONTINUOUS, ClockJumps
+from upscale.media.input.clock import ARRIVAL_TICK, CLOCKLESS, DISCONTINUOUS, NO_PTS, ClockJumps
 from upscale.media.input.open import ffmpeg_reasons, media_error, open_input, reason, silence
 from upscale.media.input.siting import headers_name_siting
 from upscale.options import DEFAULTS, Options
@@ -39,6 +39,8 @@ class ReadStats:
         packets: video packets read.
         others: packets of other streams read, cover art left out.
         discarded: video packets that an edit list hides.
+        hidden: video packets that hold nothing to show (alt-ref frames).
+        last_dts: of the last video packet, in ticks.
         decode_errors: packets (or reads) that FFmpeg refused.
         clock_jumps: how often the timestamps of all streams restarted.
         last_end: latest end of a packet of any stream, in seconds on the input's clock.
@@ -48,6 +50,8 @@ class ReadStats:
     packets: int = 0
     others: int = 0
     discarded: int = 0
+    hidden: int = 0
+    last_dts: int = 0
     decode_errors: int = 0
     clock_jumps: int = 0
     last_end: float = 0.0
@@ -75,6 +79,19 @@ def choose_video(container: InputContainer) -> av.VideoStream:
     return best if best in known else known[0]
 
 
+def is_hidden(codec: str, packet: av.Packet[Any]) -> bool:
+    """Whether a packet holds a VP8 or VP9 frame that is decoded but never shown (RFC 6386, 9.1; VP9, 6.2)."""
+    first, last = memoryview(packet)[0], memoryview(packet)[-1]
+    if codec in ("vp8", "libvpx"):
+        return not first & 0x10
+    if (
+        codec in ("vp9", "libvpx-vp9") and last & 0xE0 != 0xC0
+    ):  # else a superframe, which shows its last frame
+        # show_existing_frame and show_frame; profile 3 has a reserved bit before them.
+        return not first & (0b0101 if first & 0x30 == 0x30 else 0b1010)
+    return False
+
+
 def count_back(frames: list[av.VideoFrame]) -> None:
     """Give frames without a time before one that has it theirs: RTSP times begin with the second packet."""
     for frame, after in zip(reversed(frames[:-1]), reversed(frames[1:]), strict=True):
@@ -92,6 +109,7 @@ class Reader:
         container, video: PyAV's objects.
         first: the first decoded frames in display order (at least one); clear it once it is of no more use.
         siting_named: whether H.264 or HEVC headers say where the chroma samples lie.
+        pts_in_file_order: no video packet so far had an earlier pts than the one before it.
         decoding: set to False to get the video's packets in place of its frames, from where it is on.
         stats: counts, up to what was read so far.
         clockless: the input has no times; the frames have those at which they came.
@@ -109,6 +127,8 @@ class Reader:
         self._ended = False
         self.stats = ReadStats()
         self.siting_named = False
+        self.pts_in_file_order = True
+        self._last_pts: int | None = None
         self.decoding = True
         self._error = ""
         self._ahead: deque[av.VideoFrame | av.Packet[Any]] = deque()
@@ -121,6 +141,8 @@ class Reader:
             self.clockless = self.address.live and self.container.format.name in CLOCKLESS
             if self.clockless:
                 self.time_base = ARRIVAL_TICK
+            # Of other formats the index is no list of packets.
+            self._indexed = len(self.video.index_entries) if self.container.format.name in NO_PTS else 0
             self._open_decoder()
             self._items = self._read()
             self.first = self._prefetch()
@@ -156,6 +178,24 @@ class Reader:
         """Whether `end` was called."""
         return self._ended
 
+    @property
+    def index_done(self) -> bool:
+        """Whether every packet that an AVI file's index lists was read: there is nothing more in it."""
+        return 0 < self._indexed <= self.stats.packets
+
+    def promised_frames(self) -> int:
+        """Frames that the container's count or index promised, as far as they are to be shown; 0 if unknown.
+
+        AVI counts empty chunks, too, which mean "show the last frame again": they have a place in time, but
+        are no packets.
+        """
+        stats, promised = self.stats, self.video.frames
+        if self.index_done:
+            promised = stats.packets
+        elif self.container.format.name in NO_PTS:
+            promised -= max(0, stats.last_dts + 1 - stats.packets)
+        return max(0, promised - stats.discarded - stats.hidden)
+
     def __iter__(self) -> Iterator[av.VideoFrame | av.Packet[Any]]:
         """Frames in display order and packets in file order; each once.
 
@@ -177,6 +217,7 @@ class Reader:
             raise media_error(error, self.path) from None
         self._ahead.clear()
         self._items.close()
+        self._last_pts = None
         self._items = self._read()
 
     def _open_decoder(self) -> None:
@@ -246,6 +287,8 @@ class Reader:
             if packet.size:
                 self.stats.packets += 1
                 self.stats.discarded += packet.is_discard
+                self.stats.hidden += is_hidden(self.video.codec_context.name, packet)
+                self._note_order(packet)
                 self._note_end(packet)
                 if not self.decoding:
                     yield packet
@@ -300,6 +343,13 @@ class Reader:
     def _failed(self, error: BaseException) -> None:
         self.stats.decode_errors += 1
         self._error = self._error or reason(error)
+
+    def _note_order(self, packet: av.Packet[Any]) -> None:
+        if packet.pts is not None:
+            self.pts_in_file_order &= self._last_pts is None or packet.pts >= self._last_pts
+            self._last_pts = packet.pts
+        if packet.dts is not None:
+            self.stats.last_dts = packet.dts
 
     def _note_end(self, packet: av.Packet[Any]) -> None:
         at = packet.pts if packet.pts is not None else packet.dts

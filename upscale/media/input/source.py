@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import av
 
 from upscale.errors import MediaError, UsageError
-from upscale.media.input.clock import FrameClock, Timeline
+from upscale.media.input.clock import ARBITRARY_ORIGIN, NO_PTS, FrameClock, Timeline
 from upscale.media.input.convert import ColorTags, Converter
 from upscale.media.input.damage import MATROSKA, MP4, DamageDetector, SourceStats
 from upscale.media.input.deinterlace import MIN_HEIGHT, MIN_WIDTH, Deinterlacer
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 #: much before it (in seconds): at a key frame, and early enough for subtitles that are on screen.
 SEEK_FROM, SEEK_MARGIN = Fraction(20), Fraction(10)
 SEEKABLE = (MP4, MATROSKA)
-
-#: Demuxers of formats that store no presentation times.
-NO_PTS = frozenset({"avi"})
 
 #: Demuxers that read the duration from a header, so that a file which ends earlier was cut off.
 PROMISED_DURATION = frozenset({*SEEKABLE, "avi", "asf", "flv", "nut", "mxf"})
@@ -100,8 +97,11 @@ class Source(Closing):
         duration = self.info.duration
         joined = self._reader.address.live and duration is None
         begin = Fraction(origin or 0, av.time_base)
-        if joined and (pts := self._reader.first[0].pts) is not None:
-            at = pts * self._reader.time_base
+        first = self._reader.first[0]
+        ticks = first.dts if first.pts is None else first.pts
+        if ticks is not None and (joined or self.info.format in ARBITRARY_ORIGIN):
+            # A container's start is what its first packets say; frames may lie before that.
+            at = ticks * self._reader.time_base
             begin = at if self._reader.clockless else min(begin, at)
         self._timeline = Timeline.make(self.info.format, begin, start, stop, joined=joined)
         if start is not None and duration is not None and start >= duration:
@@ -117,6 +117,7 @@ class Source(Closing):
         self._converter = Converter(self._reader.first[0], tags, mark_left=mark_left)
         self.frame_format: str = self._converter.format
         self._clock = FrameClock(self._reader.time_base, video.rate)
+        self._clock.learn((f.pts, f.dts) for f in self._reader.first if self._times_are_guesses())
         self._deinterlacer: Deinterlacer | None = None
         self._size_noted = False
         self._every_frame = container_says_interlaced(self._reader)
@@ -191,13 +192,12 @@ class Source(Closing):
 
     def _deliver(self) -> Iterator[av.VideoFrame | av.Packet[Any]]:
         timeline, base = self._timeline, self._reader.time_base
-        dts_counts = self.info.format in NO_PTS
         video_done = False
         # One frame is held back: how long it is shown is known for certain when the next one comes.
         held: tuple[av.VideoFrame, int, int] | None = None
         for item in self._reader:
             if isinstance(item, av.VideoFrame):
-                pts, duration = self._clock.assign(item.pts, item.duration, item.dts if dts_counts else None)
+                pts, duration = self._clock.assign(self._display_time(item), item.duration)
                 if held is not None:
                     yield from self._frame(held[0], held[1], pts - held[1], item)
                 held = None
@@ -216,6 +216,20 @@ class Source(Closing):
                 yield self._delivered(frame)
         self._finish_stats()
         self._refuse_damage()
+
+    def _times_are_guesses(self) -> bool:
+        """Whether pts may be decoding times: the container has no others, or all came in file order.
+
+        With B-frames true ones cannot: MP4 and ASF files of some writers have decoding times only.
+        """
+        if self._reader.clockless:
+            return False
+        return self.info.format in NO_PTS or self._reader.pts_in_file_order
+
+    def _display_time(self, frame: av.VideoFrame) -> int | None:
+        if frame.pts is None or self._times_are_guesses():
+            return self._clock.best_effort(frame.pts, frame.dts)
+        return frame.pts
 
     def _frame(
         self, frame: av.VideoFrame, pts: int, duration: int, following: av.VideoFrame | None = None
@@ -244,10 +258,11 @@ class Source(Closing):
         """Ticks for which the last frame of the stream is shown.
 
         MP4 stores how far decoding times are apart; with B-frames the last of these belongs to another
-        frame, but their sum is the end of the track.
+        frame, but their sum is the end of the track. In AVI empty chunks may follow: "show it again".
         """
         stream = self.video
-        if self.info.format != MP4 or not stream.duration or self._reader.stats.discarded:
+        known = self.info.format == MP4 or self._reader.index_done
+        if not known or not stream.duration or self._reader.stats.discarded:
             return duration
         rest = (stream.start_time or 0) + stream.duration - pts
         return rest if rest > 0 else duration
@@ -348,11 +363,11 @@ class Source(Closing):
             return
         if self._reader.ended:
             return
-        promised = self.info_video.frames - read.discarded
-        # AVI counts empty chunks too, which mean "show the last frame again".
+        promised = self._reader.promised_frames()
         tolerance = 2 + promised // 50 if self.info.format in NO_PTS else 0
         self.stats.expected_frames = promised if promised > self.stats.frames + tolerance else 0
-        if self.info.duration is not None and self.info.format in PROMISED_DURATION:
+        promises = self.info.format in PROMISED_DURATION and not self._reader.index_done
+        if promises and self.info.duration is not None:
             # MP4 counts from the first time stamp, the others from zero.
             begin = self.info.start if self.info.format == MP4 else 0.0
             missing = begin + self.info.duration - read.last_end
