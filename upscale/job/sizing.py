@@ -11,20 +11,35 @@ wide and as high as before.
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from upscale.errors import LargeEnough, UsageError
 from upscale.options import DEFAULT_TARGET, TARGETS
 
 if TYPE_CHECKING:
-    from upscale.media.input.probe import VideoInfo
     from upscale.options import Options
 
 #: Longest side of an output; x264's limit, and far beyond any device.
 MAX_SIDE = 16384
 
 
-def target_size(info: VideoInfo, options: Options) -> tuple[int, int]:
+class Sized(Protocol):
+    """What a size follows from: a video's description, or a picture."""
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def pix_fmt(self) -> str: ...
+
+    @property
+    def chroma_shift(self) -> tuple[int, int]: ...
+
+
+def target_size(info: Sized, options: Options) -> tuple[int, int]:
     """(width, height) of the output.
 
     Raises:
@@ -80,7 +95,7 @@ def _check_request(options: Options) -> None:
             raise UsageError(f"{name} must be between 1 and {MAX_SIDE}, not {side}")
 
 
-def _check_size(info: VideoInfo, size: tuple[int, int]) -> None:
+def _check_size(info: Sized, size: tuple[int, int]) -> None:
     width, height = size
     if width < info.width or height < info.height or size == (info.width, info.height):
         raise LargeEnough(

@@ -1,0 +1,1 @@
+"""Still pictures, and numbered ones that make a video."""
