@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from upscale.errors import UpscaleError, UsageError
 from upscale.events import OnEvent, Result, ignore
 from upscale.jobs.batch import upscale_directory
+from upscale.media.input.stills import picture_format
 from upscale.options import Options
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ Place = str | os.PathLike[str]
 def upscale_file(
     input: Place, output: Place | None = None, options: Options | None = None, on_event: OnEvent = ignore
 ) -> Result:
-    """Upscale one video.
+    """Upscale one video or picture.
 
     A long job is written in segments first, and continues where an earlier run of it was stopped
     (`upscale.jobs.resume`), unless `Options.resume` is False.
@@ -44,7 +45,7 @@ def upscale_file(
             with a URL or a device as the input, after what was recorded is finished under its name.
     """
     given, wanted, options = os.fspath(input), _path(output), options or Options()
-    if options.cluster is not None:
+    if options.cluster is not None and picture_format(given) is None:
         from upscale.jobs.cluster.client import upscale_on_cluster
 
         return upscale_on_cluster(given, wanted, options, on_event)

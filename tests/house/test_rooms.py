@@ -23,6 +23,7 @@ ROOMS = (
     "metrics",
     "export",
     "job",
+    "pictures",
     "jobs.resume",
     "jobs.cluster",
     "jobs",

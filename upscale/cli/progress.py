@@ -94,7 +94,7 @@ class _PlainDisplay:
             case BatchStart():
                 self._batch = event.files
                 if not event.files:
-                    say("no video found", event.input)
+                    say("no video or picture found", event.input)
             case Start():
                 self._begun += 1
                 self._start(event)
@@ -221,6 +221,8 @@ def result_text(event: Result) -> str:
     width, height = event.size
     size = f", {bytes_text(event.bytes)}" if event.bytes is not None else ""
     name = "stdout" if event.output == "-" else event.output
+    if event.frames == 1 and not event.duration:  # a picture
+        return f"{name}: {width}x{height}{size}, {event.seconds:.1f} s"
     return (
         f"{name}: {width}x{height}, {event.frames} frames, {format_time(event.duration)}{size}, "
         f"{event.fps:.1f} fps, {event.speed:.2f}x real time"

@@ -179,10 +179,10 @@ class Job:
         Raises:
             UsageError: so it is.
         """
-        from upscale.job.naming import VIDEO_EXTENSIONS
+        from upscale.job.naming import EXTENSIONS
 
         output = self.output
-        if output and os.path.isfile(output) and _extension(output) in VIDEO_EXTENSIONS:
+        if output and os.path.isfile(output) and _extension(output) in EXTENSIONS:
             how = "two names are an input and its output; to upscale both, name a directory: -o DIR"
             raise UsageError(f"exists already; {how}", path=output)
 

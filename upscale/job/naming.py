@@ -6,10 +6,11 @@ import os
 
 from upscale.errors import UsageError
 from upscale.media.input.address import is_live
+from upscale.media.input.stills import PICTURE_EXTENSIONS, picture_format
 from upscale.options import DEFAULT_TARGET, Options
 
 #: Extensions of the files that are upscaled in a directory.
-VIDEO_EXTENSIONS = frozenset(
+EXTENSIONS = PICTURE_EXTENSIONS | frozenset(
     "3g2 3gp asf avi divx dv f4v flv gif h264 hevc ivf m1v m2t m2ts m2v m4v mj2 mkv mov mp4 mpe mpeg mpg "
     "mpv mts mxf nut obu ogm ogv qt rm rmvb ts vob webm wmv y4m 264 265".split()
 )
@@ -17,7 +18,7 @@ VIDEO_EXTENSIONS = frozenset(
 #: Extensions that the output keeps: formats that can hold what upscaling produces.
 _KEPT = frozenset("m2t m2ts m4v mkv mov mp4 mts nut ts webm".split())
 #: Of the others, those whose streams usually fit MP4; the rest becomes Matroska, which holds nearly all.
-_TO_MP4 = frozenset("264 265 3g2 3gp f4v flv gif h264 hevc ivf mj2 obu".split())
+_TO_MP4 = frozenset("264 265 3g2 3gp f4v flv gif h264 hevc ivf mj2 obu png webp".split())
 
 #: Extension that belongs to an output format named with --container.
 _BY_CONTAINER = {
@@ -45,8 +46,14 @@ def suffix(options: Options) -> str:
 
 
 def extension(source: str, options: Options) -> tuple[str, str | None]:
-    """The output's extension without the dot, and a note if it is not the input's."""
+    """The output's extension without the dot, and a note if it is not the input's.
+
+    Args:
+        source: path of the input: still pictures, which keep theirs, are told by their first bytes.
+    """
     ending = os.path.splitext(source)[1][1:]
+    if picture_format(source) is not None:
+        return ending, None
     if options.container is not None:
         return _BY_CONTAINER.get(options.container, options.container), None
     if ending.lower() in _KEPT:
@@ -67,7 +74,7 @@ def default_output(source: str, options: Options, folder: str | None = None) -> 
         raise UsageError("name an output file when reading from a URL or a device, - for stdout")
     directory, name = os.path.split(source)
     stem = os.path.splitext(name)[0]
-    ending, note = extension(name, options)
+    ending, note = extension(source, options)
     path = os.path.join(directory if folder is None else folder, f"{stem}{suffix(options)}.{ending}")
     return path, note
 

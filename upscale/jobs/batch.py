@@ -1,4 +1,4 @@
-"""Many files in, a directory out: the videos of a directory, or files that were named one by one."""
+"""Many files in, a directory out: all videos and pictures of a directory, or files that were named."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from upscale.errors import OutputError, UsageError
@@ -16,6 +17,7 @@ from upscale.job.prepare import find_model, with_fixed_backend
 from upscale.jobs.resume.local import Outcome, Task, attempt, outcome_of
 from upscale.jobs.resume.work_folder import is_work_folder
 from upscale.media.input.address import as_file, is_live
+from upscale.media.input.stills import picture_format
 from upscale.options import Options
 from upscale.system.cores import cores
 
@@ -26,9 +28,9 @@ def upscale_directory(
     options: Options | None = None,
     on_event: OnEvent = ignore,
 ) -> BatchResult:
-    """Upscale every video of a directory, `options.jobs` at a time.
+    """Upscale every video and picture of a directory, `options.jobs` at a time.
 
-    Files are chosen by their extension (`upscale.job.naming.VIDEO_EXTENSIONS`).
+    Files are chosen by their extension (`upscale.job.naming.EXTENSIONS`).
     Outputs get their input's own name; those that exist already are skipped unless
     `options.overwrite` is set or `options.skip_existing` is not. With `options.recursive`,
     subfolders are mirrored; one that cannot be read counts as failed. Symbolic links to directories are not
@@ -55,7 +57,7 @@ def upscale_directory(
     input = os.fspath(input)
     root, target = _folders(input, output, options)
     batch = _Batch(input, target, options, on_event)
-    found = sorted(_videos(root, target.resolve(), options.recursive, batch.outcomes))
+    found = sorted(_sources(root, target.resolve(), options.recursive, batch.outcomes))
     folders = {path: target / path.parent.relative_to(root) for path in found}
     outputs = _output_paths(folders, options)
     return batch.run({as_file(str(path)): output for path, output in outputs.items()})
@@ -150,8 +152,18 @@ class _Batch:
         if options.cluster is not None:
             from upscale.jobs.cluster.client import run_cluster
 
-            answers = run_cluster(tasks, options, on_event)
-            return (outcome_of(a, t.input) if isinstance(a, Exception) else a for t, a in answers)
+            pictures: list[Task] = []  # not worth a way over the network
+
+            def videos() -> Iterator[Task]:
+                for task in tasks:
+                    if picture_format(task.input) is None:
+                        yield task
+                    else:
+                        pictures.append(task)
+
+            answers = run_cluster(videos(), options, on_event)
+            outcomes = (outcome_of(a, t.input) if isinstance(a, Exception) else a for t, a in answers)
+            return chain(outcomes, (attempt(task, options, on_event) for task in pictures))
         if jobs == 1:
             return (attempt(task, options, on_event) for task in tasks)
         from upscale.jobs.processes import run_processes
@@ -181,7 +193,7 @@ def _folders(input: str, output: str | os.PathLike[str] | None, options: Options
     must = "the input is a directory, so the output must be one"
     if target.exists() and not target.is_dir():
         raise UsageError(must, path=str(target))
-    if not target.exists() and target.suffix[1:].lower() in naming.VIDEO_EXTENSIONS:
+    if not target.exists() and target.suffix[1:].lower() in naming.EXTENSIONS:
         raise UsageError(f"{must}: {target.name} looks like a file", path=input)
     if target.exists() and target.samefile(root):
         raise UsageError("input and output are the same directory", path=input)
@@ -195,8 +207,8 @@ def _default_folder(root: Path, options: Options) -> Path:
     return (root.parent if root.name else named.parent) / f"{named.name}{naming.suffix(options)}"
 
 
-def _videos(root: Path, target: Path, recursive: bool, outcomes: _Outcomes) -> Iterator[Path]:
-    """Regular files with a video's extension, the output directory left out; unreadable folders fail."""
+def _sources(root: Path, target: Path, recursive: bool, outcomes: _Outcomes) -> Iterator[Path]:
+    """Regular files with one of the extensions, the output directory left out; unreadable folders fail."""
 
     def unreadable(error: OSError) -> None:
         message = f"cannot be read: {error.strerror or error}"
@@ -209,7 +221,7 @@ def _videos(root: Path, target: Path, recursive: bool, outcomes: _Outcomes) -> I
         )
         for name in names:
             path = here / name
-            if path.suffix[1:].lower() not in naming.VIDEO_EXTENSIONS or name.startswith("."):
+            if path.suffix[1:].lower() not in naming.EXTENSIONS or name.startswith("."):
                 continue
             try:
                 if path.is_file():
@@ -226,7 +238,7 @@ def _output_paths(folders: dict[Path, Path], options: Options) -> dict[Path, Pat
     """
     wanted = {}
     for path, folder in folders.items():
-        ending, _ = naming.extension(path.name, options)
+        ending, _ = naming.extension(str(path), options)
         wanted[path] = folder / f"{path.stem}.{ending}"
     keepers = {output for path, output in wanted.items() if output.name == path.name}
     counts = Counter(wanted.values())

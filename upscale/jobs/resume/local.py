@@ -15,6 +15,7 @@ from upscale.job.single import run_single
 from upscale.jobs.resume.resume import run_long
 from upscale.jobs.resume.segments import segment_length
 from upscale.jobs.resume.work_folder import remove_joined
+from upscale.media.input.stills import picture_format
 from upscale.options import Options
 from upscale.system import memory
 
@@ -32,6 +33,10 @@ class Task:
 def upscale_here(input: str, output: str | None, options: Options, on_event: OnEvent) -> Result:
     """`upscale.upscale_file` in this process, whatever `options.cluster` is."""
     try:
+        if picture_format(input) is not None:
+            from upscale.pictures.job import upscale_picture
+
+            return upscale_picture(input, output, options, on_event)
         live = LiveJob(input, options)
         if live.live:
             return run_in_thread(lambda put: _upscale(input, output, options, put, live), live.stop, on_event)
