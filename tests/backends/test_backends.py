@@ -245,12 +245,12 @@ def test_describes_itself(name: str, tiny: ModelFiles) -> None:
     ("name", "modules", "words"),
     [
         ("onnx", ["onnxruntime"], "pip install onnxruntime"),
-        ("torch", ["torch"], "pip install 'upscale[torch]'"),
-        ("torch", ["safetensors"], "pip install 'upscale[torch]'"),
+        ("torch", ["torch"], "pip install '.[torch]'"),
+        ("torch", ["safetensors"], "pip install '.[torch]'"),
         (
             "tflite",
             ["ai_edge_litert.interpreter", "tflite_runtime.interpreter"],
-            "pip install 'upscale[tflite]'",
+            "pip install '.[tflite]'",
         ),
     ],
 )
@@ -267,7 +267,7 @@ def test_missing_runtime_names_the_extra(
 def test_available_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     assert backends.available() == {"onnx": None, "torch": None, "tflite": None}
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert backends.available()["torch"] == "pip install 'upscale[torch]'"
+    assert backends.available()["torch"] == "pip install '.[torch]'"
 
 
 def test_unknown_backend_lists_the_known() -> None:

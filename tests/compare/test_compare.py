@@ -62,8 +62,8 @@ def test_times_are_of_the_file(tmp_path: Path) -> None:
 def test_moment_pairs_the_same_pictures(pair: tuple[str, str]) -> None:
     moment = read_moment(*pair, 0.5, 4)
     assert moment.time == pytest.approx(0.52)
-    assert len(moment.lows) == len(moment.truths) == 4
-    for low, truth in zip(moment.lows, moment.truths, strict=True):
+    assert len(moment.low_res) == len(moment.references) == 4
+    for low, truth in zip(moment.low_res, moment.references, strict=True):
         small, large = plane_view(low).astype(int), plane_view(truth)[::2, ::2].astype(int)
         assert np.abs(small - large).mean() < 12  # the next frame is 35 away
 

@@ -48,8 +48,8 @@ def test_layers_are_what_integer_kernels_take(network: IntegerNetwork) -> None:
         assert (layer.kernel.dtype, layer.kernel.shape) == (np.int8, (outputs, inputs, 3, 3))
         assert layer.kernel.min() >= -127
         assert (layer.bias.dtype, layer.bias.shape) == (np.int32, (outputs,))
-        assert (layer.scales.dtype, layer.scales.shape) == (np.float32, (outputs,))
-        assert layer.step > 0
+        assert (layer.kernel_scales.dtype, layer.kernel_scales.shape) == (np.float32, (outputs,))
+        assert layer.scale > 0
 
 
 def test_ranges_and_biases_are_better_than_plain_rounding(pictures: list[np.ndarray]) -> None:
@@ -85,7 +85,7 @@ def test_same_pictures_same_integers(pictures: list[np.ndarray]) -> None:
     for a, b in zip(first.layers, second.layers, strict=True):
         np.testing.assert_array_equal(a.kernel, b.kernel)
         np.testing.assert_array_equal(a.bias, b.bias)
-        assert a.step == b.step
+        assert a.scale == b.scale
 
 
 def test_layer_of_zeros_is_kept(pictures: list[np.ndarray]) -> None:

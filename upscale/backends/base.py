@@ -97,7 +97,7 @@ def fill_codes(luma: Luma, max_value: int, padded: Codes, flip: int = 0) -> None
     """Code values of 8 bits for an integer network, into an array of `padded_size`.
 
     Args:
-        flip: bits to turn over: 0x80 makes the bytes of int8 that begin at -128.
+        flip: bits to flip: 0x80 gives the bytes of int8 that begin at -128.
 
     Raises:
         BackendError: the samples have more than 8 bits.

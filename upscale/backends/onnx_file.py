@@ -49,7 +49,7 @@ def read_onnx(path: Path) -> bytes:
 
     Weights outside the file (external data) could name any file of this machine; onnxruntime follows
     even hard links, so such models are refused. So are loops and branches, which may never end, functions
-    that hide them, and operators of other domains, which are code of somebody's own.
+    that hide them, and operators of other domains, which are native code.
 
     Raises:
         ModelError: unreadable, larger than 64 MB, not ONNX, or with one of these.

@@ -219,7 +219,7 @@ class _Interpreter:
         return crop_codes(view.view(np.uint8), luma, scale, out, self._flip)
 
     def run(self, side: int) -> Any:
-        """(2·side, 2·side) that the network makes of a ramp, of its own type; a copy."""
+        """(2·side, 2·side), the network's result for a ramp, of its own type; a copy."""
         self.resize((side, side))
         self.fill(np.linspace(0, 255, side * side).reshape(side, side).astype(np.uint8), 255)
         self.invoke()

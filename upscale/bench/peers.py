@@ -1,4 +1,4 @@
-"""Public networks as ONNX files beside ours in one run: time, and on a clip with a known truth quality."""
+"""Public networks as ONNX files beside ours in one run: time, and on a clip with a known original quality."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def compare(request: Request, on_step: OnStep = lambda text: None) -> Report:
             row, found = _moment(moment, methods, meter, request.crops)
             rows.append(row)
             scores.append(found)
-            weights.append(len(moment.lows))
+            weights.append(len(moment.low_res))
         figures = {n: mean_score(n, [s[n] for s in scores], weights) for n in methods} if usable else {}
         drawn = make_sheet(rows, {name: _short(score) for name, score in figures.items()})
         save_png(sheet, drawn, overwrite=request.overwrite)
@@ -224,18 +224,18 @@ def _moment(
     moment: Moment, methods: dict[str, Method], meter: Meter, crops: tuple[Crop, ...]
 ) -> tuple[Row, dict[str, Score]]:
     """The sheet's rows of one moment, and with an original each method's figures."""
-    first = {name: enlarge(moment.lows[0]) for name, enlarge in methods.items()}
+    first = {name: enlarge(moment.low_res[0]) for name, enlarge in methods.items()}
     lumas = [p.luma for p in first.values()]
     shown: dict[str, RGB] = {name: p.rgb() for name, p in first.items()}
     scores = {}
-    if moment.truths:
-        truths = [picture_of(f) for f in moment.truths]
-        shown[ORIGINAL] = truths[0].rgb()
-        with Reference(truths, meter) as truth:
+    if moment.references:
+        references = [picture_of(f) for f in moment.references]
+        shown[ORIGINAL] = references[0].rgb()
+        with Reference(references, meter) as reference:
             for name, enlarge in methods.items():
-                rest: Iterator[Picture] = map(enlarge, moment.lows[1:])
-                scores[name] = truth.score(name, chain([first[name]], rest))
-        detail = truths[0].luma
+                rest: Iterator[Picture] = map(enlarge, moment.low_res[1:])
+                scores[name] = reference.score(name, chain([first[name]], rest))
+        detail = references[0].luma
     else:
         detail = lumas[-1]
     return Row(moment.time, shown, list(crops) or choose_crops([*lumas, detail], _CROP)), scores
@@ -249,11 +249,11 @@ def _video(request: Request, methods: dict[str, Method], row: Row, on_step: OnSt
     begin = request.times[0] if request.times else 0.0
 
     def moments() -> Iterator[tuple[float, dict[str, RGB]]]:
-        for time, low, truth in read_pairs(request.input, request.reference, begin, request.seconds):
+        for time, low, reference in read_pairs(request.input, request.reference, begin, request.seconds):
             on_step(f"video {time:.2f} s")
             pictures = {name: enlarge(low).rgb() for name, enlarge in methods.items()}
-            if truth is not None:
-                pictures[ORIGINAL] = picture_of(truth).rgb()
+            if reference is not None:
+                pictures[ORIGINAL] = picture_of(reference).rgb()
             yield time - begin, pictures
 
     return write_video(request.video, moments(), crop, overwrite=request.overwrite)

@@ -30,13 +30,13 @@ class Moment:
 
     Attributes:
         time: of the first frame, in seconds from the video's beginning.
-        lows: at least one frame, 8 bit.
-        truths: the original's frame for each of them; empty without an original.
+        low_res: at least one frame, 8 bit.
+        references: the original's frame for each of them; empty without an original.
     """
 
     time: float
-    lows: list[av.VideoFrame]
-    truths: list[av.VideoFrame]
+    low_res: list[av.VideoFrame]
+    references: list[av.VideoFrame]
 
 
 def default_times(duration: float | None, count: int = 3) -> list[float]:
@@ -87,25 +87,25 @@ def read_moment(path: str, reference: str | None, time: float, frames: int) -> M
         return Moment(timed[0][0], [f for _, f in timed], [])
     begin = max(0.0, time - _MARGIN)
     span = timed[-1][0] - begin + 2 * _MARGIN
-    truths = list(read_frames(reference, begin, span))
-    pairs = match(timed, truths)
+    references = list(read_frames(reference, begin, span))
+    pairs = match(timed, references)
     if not pairs:
         raise MediaError(f"has no frame for the input's at {timed[0][0]:.3f} s", path=reference)
-    return Moment(pairs[0][0], [low for _, low, _ in pairs], [truth for _, _, truth in pairs])
+    return Moment(pairs[0][0], [low for _, low, _ in pairs], [reference for _, _, reference in pairs])
 
 
 def match(
-    lows: list[tuple[float, av.VideoFrame]], truths: list[tuple[float, av.VideoFrame]]
+    low_res: list[tuple[float, av.VideoFrame]], references: list[tuple[float, av.VideoFrame]]
 ) -> list[tuple[float, av.VideoFrame, av.VideoFrame]]:
     """(time, frame, original's frame) of the frames that have one less than half a frame away."""
-    gaps = [b[0] - a[0] for a, b in pairwise(lows)]
+    gaps = [b[0] - a[0] for a, b in pairwise(low_res)]
     near = statistics.median(gaps) / 2 if gaps else 0.02
     pairs = []
-    for time, low in lows:
-        at, truth = min(truths, key=lambda t: abs(t[0] - time))
+    for time, low in low_res:
+        at, reference = min(references, key=lambda t: abs(t[0] - time))
         if abs(at - time) < near:
-            _share_matrix(low, truth)
-            pairs.append((time, low, truth))
+            _share_matrix(low, reference)
+            pairs.append((time, low, reference))
     return pairs
 
 
@@ -136,28 +136,28 @@ def read_frames(
 def read_pairs(
     path: str, reference: str | None, start: float, length: float
 ) -> Iterator[tuple[float, av.VideoFrame, av.VideoFrame | None]]:
-    """(time, frame, the original's nearest frame) of a part, in constant memory, to look at."""
-    truths = None if reference is None else read_frames(reference, max(0.0, start - _MARGIN))
-    held = next(truths, None) if truths else None
-    coming = next(truths, None) if truths else None
+    """(time, frame, the original's nearest frame) of a part, in constant memory, for viewing."""
+    references = None if reference is None else read_frames(reference, max(0.0, start - _MARGIN))
+    held = next(references, None) if references else None
+    coming = next(references, None) if references else None
     for time, low in read_frames(path, start, length):
-        while held and coming and truths and abs(coming[0] - time) <= abs(held[0] - time):
-            held, coming = coming, next(truths, None)
+        while held and coming and references and abs(coming[0] - time) <= abs(held[0] - time):
+            held, coming = coming, next(references, None)
         if held:
             _share_matrix(low, held[1])
         yield time, low, held[1] if held else None
 
 
-def _share_matrix(low: av.VideoFrame, truth: av.VideoFrame) -> None:
+def _share_matrix(low: av.VideoFrame, reference: av.VideoFrame) -> None:
     """Where one of them does not name its matrix, it has the other's: no tool changes it without a tag."""
     if int(low.colorspace) == _UNTAGGED:
-        low.colorspace = truth.colorspace
-    elif int(truth.colorspace) == _UNTAGGED:
-        truth.colorspace = low.colorspace
+        low.colorspace = reference.colorspace
+    elif int(reference.colorspace) == _UNTAGGED:
+        reference.colorspace = low.colorspace
 
 
 def eight_bit(frame: av.VideoFrame) -> av.VideoFrame:
-    """The frame with eight bits a sample: pictures for people, and the measures, have that many."""
+    """The frame with eight bits a sample: PNG, H.264 and the measures have that many."""
     if bit_depth(frame.format) == 8:
         return frame
     gray = frame.format.name.startswith("gray")

@@ -108,7 +108,7 @@ def zoom_of(width: int) -> int:
 
 
 def enlarge(picture: Picture, zoom: int) -> Picture:
-    """Repeat pixels: nothing is smoothed away that is to be looked at."""
+    """Repeat pixels: nothing is smoothed away that is to be seen."""
     return picture.repeat(zoom, 0).repeat(zoom, 1)
 
 

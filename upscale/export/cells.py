@@ -31,8 +31,8 @@ def layers_over_cells(network: IntegerNetwork) -> list[IntegerLayer]:
     """
     *first, last = network.layers
     if network.config.unshuffle == 1:
-        scales, bias = last.scales[_CHANNELS], last.bias[_CHANNELS]
-        last = replace(last, kernel=kernel_over_cells(last.kernel), scales=scales, bias=bias)
+        scales, bias = last.kernel_scales[_CHANNELS], last.bias[_CHANNELS]
+        last = replace(last, kernel=kernel_over_cells(last.kernel), kernel_scales=scales, bias=bias)
     return [*first, last]
 
 

@@ -90,7 +90,7 @@ def finish_model(
     config: GeneratorConfig,
     metadata: dict[str, str],
 ) -> onnx.ModelProto:
-    """The checked model of a graph that makes ``upscaled`` of ``luma``.
+    """The checked model of a graph from ``luma`` to ``upscaled``.
 
     Args:
         samples: ONNX' number of the type on both sides.

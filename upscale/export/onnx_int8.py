@@ -2,7 +2,7 @@
 
 Graph: ``luma`` uint8 (N, 1, H, W) → ``upscaled`` uint8 (N, 1, 2H, 2W), code values on both sides; H and W
 must be even (`GeneratorConfig.multiple`). Convolutions stand between DequantizeLinear and
-QuantizeLinear, the form that runtimes fuse into integer kernels; onnxruntime makes QLinearConv of them.
+QuantizeLinear, the form that runtimes fuse into integer kernels; onnxruntime turns them into QLinearConv.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ def build_onnx_int8(network: IntegerNetwork, metadata: dict[str, str]) -> onnx.M
     try:
         from onnx import TensorProto
     except ImportError as e:
-        raise BackendError("ONNX export needs the onnx package: pip install 'upscale[train]'") from e
+        raise BackendError("ONNX export needs the onnx package: pip install '.[train]'") from e
 
     config = network.config
     graph = _Graph()
     cells = graph.unshuffle("luma")
-    value, step = cells if config.unshuffle == CELL else "luma", "luma.step"
+    value, scale = cells if config.unshuffle == CELL else "luma", "luma.step"
     layers = layers_over_cells(network)
     for i, layer in enumerate(layers):
-        value = graph.convolution(f"convs.{i}", value, step, layer, is_last=layer is layers[-1])
-        step = f"convs.{i}.step"
-    graph.shuffle(graph.add(value, step, graph.anchor(cells)))
+        value = graph.convolution(f"convs.{i}", value, scale, layer, is_last=layer is layers[-1])
+        scale = f"convs.{i}.step"
+    graph.shuffle(graph.add(value, scale, graph.anchor(cells)))
     return finish_model(graph.nodes, graph.constants, TensorProto.UINT8, config, metadata)
 
 
@@ -74,12 +74,12 @@ class _Graph:
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
 
-    def convolution(self, name: str, value: str, step: str, layer: IntegerLayer, is_last: bool) -> str:
-        """Codes of `step` → codes of the layer's own step, with ReLU but for the last."""
-        entering = float(self._number(step))
-        real = self._real_kernel(name, layer.kernel, layer.scales)
+    def convolution(self, name: str, value: str, scale: str, layer: IntegerLayer, is_last: bool) -> str:
+        """Codes of the constant `scale` → codes of the layer's own scale, with ReLU but for the last."""
+        input_scale = self._number(scale)
+        real = self._real_kernel(name, layer.kernel, layer.kernel_scales)
         self.constant(f"{name}.bias", layer.bias)
-        self.constant(f"{name}.bias.scales", (layer.scales * np.float32(entering)).astype(np.float32))
+        self.constant(f"{name}.bias.scales", layer.kernel_scales * np.float32(input_scale))
         self.constant(f"{name}.bias.zeros", np.zeros(len(layer.bias), np.int32))
         bias = self.node(
             "DequantizeLinear",
@@ -87,27 +87,27 @@ class _Graph:
             f"{name}.bias.real",
             axis=0,
         )
-        entry = self.node("DequantizeLinear", [value, step, "zero"], f"{name}.in")
+        entry = self.node("DequantizeLinear", [value, scale, "zero"], f"{name}.in")
         sides, strides = list(layer.kernel.shape[2:]), [stride_of(layer)] * 2
         shape = {"kernel_shape": sides, "pads": [1, 1, 1, 1], "strides": strides}
         out = self.node("Conv", [entry, real, bias], f"{name}.sum", **shape)
         if not is_last:
             out = self.node("Relu", [out], f"{name}.relu")
-        self.constant(f"{name}.step", np.float32(layer.step))
+        self.constant(f"{name}.step", np.float32(layer.scale))
         return self.node("QuantizeLinear", [out, f"{name}.step", "middle" if is_last else "zero"], name)
 
     def anchor(self, cells: str) -> str:
         """Each sub-pixel's nearest pixel, as real values."""
         layer = anchor_over_cells()
-        real = self._real_kernel("anchor", layer.kernel, layer.scales)
+        real = self._real_kernel("anchor", layer.kernel, layer.kernel_scales)
         entry = self.node("DequantizeLinear", [cells, "luma.step", "zero"], "anchor.in")
         out = self.node("Conv", [entry, real], "anchor.sum", kernel_shape=[1, 1])
         codes = self.node("QuantizeLinear", [out, "luma.step", "zero"], "anchor")
         return self.node("DequantizeLinear", [codes, "luma.step", "zero"], "anchor.real")
 
-    def add(self, residual: str, step: str, anchor: str) -> str:
+    def add(self, residual: str, scale: str, anchor: str) -> str:
         """Residual + anchor in code values, rounded and clipped."""
-        real = self.node("DequantizeLinear", [residual, step, "middle"], "residual.real")
+        real = self.node("DequantizeLinear", [residual, scale, "middle"], "residual.real")
         total = self.node("Add", [real, anchor], "sum")
         return self.node("QuantizeLinear", [total, "luma.step", "zero"], "anchored")
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: What the integers must reach against the float network, in dB.
 MIN_PSNR = 45.0
-#: Real value of one step of luma.
+#: Real value of one code of luma.
 CODE = 1 / 255
 #: Parts of a layer's largest value that are tried as its range: what is beyond is clipped, for finer steps.
 _RANGES = (1.0, 0.9, 0.8, 0.7, 0.6)
@@ -39,19 +39,19 @@ Picture = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class IntegerLayer:
-    """One convolution: round((kernel * codes + bias) · step of its input · scales / step), clipped.
+    """One convolution: round((kernel * codes + bias) · input scale · kernel scales / scale), clipped.
 
     Attributes:
         kernel: (O, I, 3, 3) int8, symmetric: -127 … 127.
-        scales: (O,) float32, real value of one step of each output channel's kernel.
-        bias: (O,) int32, in steps of input step · scales.
-        step: real value of one step of what comes out: 0 … 255 after ReLU, -128 … 127 of the last layer.
+        kernel_scales: (O,) float32, real value of one code of each output channel's kernel.
+        bias: (O,) int32, in units of input scale · kernel scales.
+        scale: real value of one code of what comes out: 0 … 255 after ReLU, -128 … 127 of the last layer.
     """
 
     kernel: npt.NDArray[np.int8]
-    scales: Floats
+    kernel_scales: Floats
     bias: npt.NDArray[np.int32]
-    step: float
+    scale: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def quantize(config: GeneratorConfig, weights: Weights, pictures: Sequence[Pictu
     layers = conv_weights(config, weights)
     with _one_thread():
         seen = CalibrationSet(config, layers, [p for i, p in enumerate(pictures) if i % 4 != 3])
-        network = seen.correct_biases(seen.find_steps())
+        network = seen.correct_biases(seen.find_scales())
         psnr = CalibrationSet(config, layers, list(pictures[3::4]) or list(pictures)).psnr(network)
     if psnr < MIN_PSNR:
         raise ModelError(f"int8 loses too much: {psnr:.1f} dB, under {MIN_PSNR:.0f} dB")
@@ -103,7 +103,7 @@ def run_integers(
     """
     with _one_thread():
         start = _start(config, picture)
-        residual = _run(layers, start, CODE)[-1] * layers[-1].step
+        residual = _run(layers, start, CODE)[-1] * layers[-1].scale
         codes: npt.NDArray[np.uint8] = _codes(config, residual, start).byte().numpy()
         return codes
 
@@ -135,49 +135,49 @@ class CalibrationSet:
         self._values = [self._float(start) for start in self._starts]
         self._expected = [self._result(*pair) for pair in zip(self._values, self._starts, strict=True)]
 
-    def find_steps(self) -> list[float]:
-        """The step of each layer's output, last to first, each the best with what is chosen so far."""
+    def find_scales(self) -> list[float]:
+        """The scale of each layer's output, last to first, each the best with what is chosen so far."""
         tops = [max(float(v[i].abs().max()) for v in self._values) for i in range(len(self._layers))]
-        # A layer that gives nothing on these pictures still needs a step.
-        steps = [CODE if self._is_last(i) else max(top, 1e-6) / 255 for i, top in enumerate(tops)]
-        entries = [self._starts, *self._outputs(self.rounded(steps))]
-        for i in reversed(range(len(steps) - 1)):
-            tried = [[*steps[:i], steps[i] * part, *steps[i + 1 :]] for part in _RANGES]
+        # A layer that gives nothing on these pictures still needs a scale.
+        scales = [CODE if self._is_last(i) else max(top, 1e-6) / 255 for i, top in enumerate(tops)]
+        entries = [self._starts, *self._outputs(self.rounded(scales))]
+        for i in reversed(range(len(scales) - 1)):
+            tried = [[*scales[:i], scales[i] * part, *scales[i + 1 :]] for part in _RANGES]
             # What enters layer i is the same in all of them.
-            entering = steps[i - 1] if i else CODE
-            scores = [self._psnr(self.rounded(one)[i:], entries[i], entering) for one in tried]
-            steps = tried[int(np.argmax(scores))]
-        return steps
+            input_scale = scales[i - 1] if i else CODE
+            scores = [self._psnr(self.rounded(one)[i:], entries[i], input_scale) for one in tried]
+            scales = tried[int(np.argmax(scores))]
+        return scales
 
-    def correct_biases(self, steps: list[float]) -> tuple[IntegerLayer, ...]:
+    def correct_biases(self, scales: list[float]) -> tuple[IntegerLayer, ...]:
         """The rounded layers with biases that take up each channel's mean error, first to last."""
         errors: list[Floats] = [np.zeros_like(bias) for _, bias in self._layers]
         entries = self._starts
-        for i, step in enumerate(steps):
-            entering = steps[i - 1] if i else CODE
-            layer = self.rounded(steps, errors)[i]
-            is_last = i == len(steps) - 1
+        for i, scale in enumerate(scales):
+            input_scale = scales[i - 1] if i else CODE
+            layer = self.rounded(scales, errors)[i]
+            is_last = i == len(scales) - 1
             means = [
-                (values[i] - _convolve(layer, entry, entering, is_last) * step).mean((0, 2, 3)).numpy()
+                (values[i] - _convolve(layer, entry, input_scale, is_last) * scale).mean((0, 2, 3)).numpy()
                 for values, entry in zip(self._values, entries, strict=True)
             ]
             errors[i] = np.mean(means, 0, dtype=np.float32)
-            layer = self.rounded(steps, errors)[i]
-            entries = [_convolve(layer, entry, entering, is_last) for entry in entries]
-        corrected, plain = self.rounded(steps, errors), self.rounded(steps)
+            layer = self.rounded(scales, errors)[i]
+            entries = [_convolve(layer, entry, input_scale, is_last) for entry in entries]
+        corrected, plain = self.rounded(scales, errors), self.rounded(scales)
         return corrected if self.psnr(corrected) >= self.psnr(plain) else plain
 
     def rounded(
-        self, steps: Sequence[float], errors: Sequence[Floats] | None = None
+        self, scales: Sequence[float], errors: Sequence[Floats] | None = None
     ) -> tuple[IntegerLayer, ...]:
         """The layers in integers; `errors` is added to the biases."""
-        made, entering = [], CODE
-        for i, ((codes, scales), (_, bias)) in enumerate(zip(self._kernels, self._layers, strict=True)):
+        made, input_scale = [], CODE
+        for i, ((codes, per_channel), (_, bias)) in enumerate(zip(self._kernels, self._layers, strict=True)):
             wanted = bias if errors is None else bias + errors[i]
             limit = float(np.iinfo(np.int32).max)
-            rounded = np.clip(np.rint(wanted / (scales.astype(np.float64) * entering)), -limit, limit)
-            made.append(IntegerLayer(codes, scales, rounded.astype(np.int32), steps[i]))
-            entering = steps[i]
+            rounded = np.clip(np.rint(wanted / (per_channel.astype(np.float64) * input_scale)), -limit, limit)
+            made.append(IntegerLayer(codes, per_channel, rounded.astype(np.int32), scales[i]))
+            input_scale = scales[i]
         return tuple(made)
 
     @functools.cached_property
@@ -189,20 +189,20 @@ class CalibrationSet:
         """Codes and scales of a layer's kernel, rounded for what the float network's layer gets."""
         inputs = [v[number - 1] for v in self._values] if number else [s * CODE for s in self._starts]
         kernel = self._layers[number][0]
-        scales = kernel_scales(kernel)
-        return round_kernel(kernel, scales, second_moments(inputs)), scales
+        per_channel = kernel_scales(kernel)
+        return round_kernel(kernel, per_channel, second_moments(inputs)), per_channel
 
     def psnr(self, network: Sequence[IntegerLayer]) -> float:
         """Of the integers' pictures against the float network's, in dB."""
         return self._psnr(network, self._starts, CODE)
 
     def _psnr(
-        self, layers: Sequence[IntegerLayer], entries: Sequence[torch.Tensor], entering: float
+        self, layers: Sequence[IntegerLayer], entries: Sequence[torch.Tensor], input_scale: float
     ) -> float:
-        """`psnr` of the last `layers`, which codes of the step `entering` enter."""
+        """`psnr` of the last `layers`, which codes of `input_scale` enter."""
         errors = []
         for entry, start, expected in zip(entries, self._starts, self._expected, strict=True):
-            result = _codes(self._config, _run(layers, entry, entering)[-1] * layers[-1].step, start)
+            result = _codes(self._config, _run(layers, entry, input_scale)[-1] * layers[-1].scale, start)
             errors.append(float(((result - expected) ** 2).mean()))
         return psnr_of_error(sum(errors) / len(errors))
 
@@ -230,17 +230,17 @@ class CalibrationSet:
         return number == len(self._layers) - 1
 
 
-def _run(layers: Sequence[IntegerLayer], value: torch.Tensor, entering: float) -> list[torch.Tensor]:
+def _run(layers: Sequence[IntegerLayer], value: torch.Tensor, input_scale: float) -> list[torch.Tensor]:
     """(1, O, h, w) codes after each of the last `layers`, as float32."""
     found = []
     for i, layer in enumerate(layers):
-        value = _convolve(layer, value, entering, i == len(layers) - 1)
+        value = _convolve(layer, value, input_scale, i == len(layers) - 1)
         found.append(value)
-        entering = layer.step
+        input_scale = layer.scale
     return found
 
 
-def _convolve(layer: IntegerLayer, value: torch.Tensor, entering: float, is_last: bool) -> torch.Tensor:
+def _convolve(layer: IntegerLayer, value: torch.Tensor, input_scale: float, is_last: bool) -> torch.Tensor:
     """Codes → codes, both as float32, in which sums of integers below 2**24 are exact."""
     import torch
     import torch.nn.functional as F
@@ -248,7 +248,7 @@ def _convolve(layer: IntegerLayer, value: torch.Tensor, entering: float, is_last
     sums = F.conv2d(
         value, torch.from_numpy(layer.kernel).float(), torch.from_numpy(layer.bias).float(), padding=1
     )
-    factors = torch.from_numpy((layer.scales * (entering / layer.step)).astype(np.float32))
+    factors = torch.from_numpy((layer.kernel_scales * (input_scale / layer.scale)).astype(np.float32))
     low, high = (-128, 127) if is_last else (0, 255)
     return sums.mul_(factors[:, None, None]).round_().clamp_(low, high)
 

@@ -23,7 +23,7 @@ _SAME = 0
 _NO_ACTIVATION, _RELU = 0, 1
 _FLOAT32 = 0
 _SCHEMA_VERSION = 3
-_SIDE = 16  # of the input, until somebody resizes it
+_SIDE = 16  # of the input, until the caller resizes it
 
 
 def export_tflite(config: GeneratorConfig, weights: Weights, path: Path, metadata: dict[str, str]) -> None:
@@ -68,7 +68,7 @@ def _schema() -> Any:
         from ai_edge_litert import schema_py_generated
     except ImportError as e:
         raise BackendError(
-            "TFLite export needs ai-edge-litert and flatbuffers: pip install 'upscale[train]'"
+            "TFLite export needs ai-edge-litert and flatbuffers: pip install '.[train]'"
         ) from e
     return schema_py_generated
 

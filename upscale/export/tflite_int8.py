@@ -34,13 +34,13 @@ def build_tflite_int8(network: IntegerNetwork, metadata: dict[str, str]) -> byte
     graph = _IntegerGraph()
     luma = graph.as_codes(graph.luma())
     cells = graph.as_codes(graph.space_to_depth(luma, "unshuffled", CELL))
-    value, step = cells if config.unshuffle == CELL else luma, CODE
+    value, scale = cells if config.unshuffle == CELL else luma, CODE
     layers = layers_over_cells(network)
     for i, layer in enumerate(layers):
         is_last = layer is layers[-1]
-        value = graph.integer_convolution(f"convs.{i}", value, step, layer, relu=not is_last)
-        step = layer.step
-        graph.quantize(value, [step], [0 if is_last else _LOWEST])
+        value = graph.integer_convolution(f"convs.{i}", value, scale, layer, relu=not is_last)
+        scale = layer.scale
+        graph.quantize(value, [scale], [0 if is_last else _LOWEST])
     nearest = graph.integer_convolution("anchor", cells, CODE, anchor_over_cells(), relu=False)
     anchor = graph.as_codes(nearest)
     anchored = graph.as_codes(graph.add(value, anchor, "anchored"))
@@ -52,12 +52,12 @@ class _IntegerGraph(Graph):
     """A graph whose tensors are int8."""
 
     def as_codes(self, tensor: int) -> int:
-        """Make a tensor one of code values minus 128."""
+        """Turn a tensor into one of code values minus 128."""
         self.quantize(tensor, [CODE], [_LOWEST])
         return tensor
 
     def quantize(self, tensor: int, scales: npt.ArrayLike, zeros: npt.ArrayLike, bits: int = 8) -> None:
-        """Make a tensor int8 or int32 of real value scale·(code - zero), by output channel where several."""
+        """Turn a tensor into int8 or int32 of value scale·(code - zero): one pair, or one per channel."""
         parameters = self.schema.QuantizationParametersT()
         parameters.scale = np.asarray(scales, np.float32)
         parameters.zeroPoint = np.asarray(zeros, np.int64)
@@ -67,13 +67,13 @@ class _IntegerGraph(Graph):
         self.tensors[tensor].type = kinds.INT8 if bits == 8 else kinds.INT32
 
     def integer_convolution(
-        self, name: str, value: int, step: float, layer: IntegerLayer, *, relu: bool
+        self, name: str, value: int, input_scale: float, layer: IntegerLayer, *, relu: bool
     ) -> int:
-        """Add CONV_2D; the caller quantises what comes out. step: of the input."""
-        scales = layer.scales
+        """Add CONV_2D; the caller quantises what comes out."""
+        scales = layer.kernel_scales
         weights = self.constant(f"{name}.weight", layer.kernel.transpose(0, 2, 3, 1))
         self.quantize(weights, scales, np.zeros(len(scales)))
         biases = self.constant(f"{name}.bias", layer.bias)
-        self.quantize(biases, scales * np.float32(step), np.zeros(len(scales)), bits=32)
+        self.quantize(biases, scales * np.float32(input_scale), np.zeros(len(scales)), bits=32)
         operands = [value, weights, biases]
         return self.convolve(name, operands, len(scales), relu=relu, stride=stride_of(layer))

@@ -51,10 +51,10 @@ def score_set(folder: Path, upscale: Upscaler, border: int = 2) -> list[Score]:
     for high in sorted(folder.glob("*_HR.png")):
         low = high.with_name(high.name.replace("_HR.", "_LR."))
         output = upscale(_picture_luma(low), _PEAK16)
-        truth = _picture_luma(high)[: output.shape[0], : output.shape[1]]
-        output = output[: truth.shape[0], : truth.shape[1]]
+        reference = _picture_luma(high)[: output.shape[0], : output.shape[1]]
+        output = output[: reference.shape[0], : reference.shape[1]]
         how = {"border": border, "max_value": _PEAK16}
-        scores.append(Score(high.name, psnr(truth, output, **how), ssim(truth, output, **how)))
+        scores.append(Score(high.name, psnr(reference, output, **how), ssim(reference, output, **how)))
     if not scores:
         raise MediaError("no pairs *_HR.png and *_LR.png", path=str(folder))
     return scores
@@ -97,16 +97,16 @@ def score_clip_at(
     Returns:
         By CRF, then by the upscaler's name.
     """
-    truths = [_as_yuv420(f) for f in islice(_decode(clip), frames)]
+    references = [_as_yuv420(f) for f in islice(_decode(clip), frames)]
     scores: dict[float, dict[str, Score]] = {}
-    with Reference([picture_of(f, tagged=False) for f in truths], meter or Meter()) as truth:
+    with Reference([picture_of(f, tagged=False) for f in references], meter or Meter()) as reference:
         for crf in crfs:
-            lows = _compressed_halves(truths, crf)
+            low_res = _compressed_halves(references, crf)
             scores[crf] = {}
             for name, upscale in upscalers.items():
                 on_turn(clip.name, crf, name)
                 enlarge = as_method(upscale)
-                scores[crf][name] = replace(truth.score(name, map(enlarge, lows)), name=clip.name)
+                scores[crf][name] = replace(reference.score(name, map(enlarge, low_res)), name=clip.name)
     return scores
 
 
@@ -175,7 +175,7 @@ def _with_luma(
 
 
 def lanczos(luma: Luma, max_value: int = 255) -> Luma:
-    """What `ffmpeg -vf scale=…:flags=lanczos` makes of a luma plane of 8 or 16 bit: the baseline."""
+    """The result of `ffmpeg -vf scale=…:flags=lanczos` for a luma plane of 8 or 16 bit: the baseline."""
     return _resampled(luma, max_value, "LANCZOS")
 
 

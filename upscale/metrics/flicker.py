@@ -16,25 +16,25 @@ _Blocks = npt.NDArray[np.float32]
 _BLOCK = 16
 
 
-def flicker(truths: Sequence[Plane], pictures: Sequence[Plane], *, max_value: int = 255) -> float:
+def flicker(references: Sequence[Plane], pictures: Sequence[Plane], *, max_value: int = 255) -> float:
     """How much still parts of a video change from frame to frame, as a share of what they truly do.
 
-    Only blocks of 16×16 pixels count in which the truth itself (nearly) stands still: their mean change is
-    at most 2 code values of 8 bit, or half more than that of the quietest tenth of the frame where
-    all of it is noisy, but never more than 8. There, what the truth's slow motion explains is taken
-    away first: one step of Lucas and Kanade 1981 finds each block's motion m in the truth, and the
+    Only blocks of 16×16 pixels count in which the reference itself (nearly) stands still: their mean change
+    is at most 2 code values of 8 bit, or half more than that of the quietest tenth of the frame where
+    all of it is noisy, but never more than 8. There, what the reference's slow motion explains is taken
+    away first: one step of Lucas and Kanade 1981 finds each block's motion m in the reference, and the
     change of a picture I counts as I₂ − I₁ + m·∇I, with the picture's own gradient, so that a sharper
-    picture that moves with the truth does not count as flickering. The mean absolute rest of
-    the pictures is divided by that of the truth, both with a quarter of a code value added, a change that
+    picture that moves with the reference does not count as flickering. The mean absolute rest of
+    the pictures is divided by that of the reference, both with a quarter of a code value added, a change that
     nobody sees: a drawing that stands quite still would otherwise divide by nothing.
 
     Args:
-        truths, pictures: consecutive frames, (H, W), each at least 16 on both sides.
+        references, pictures: consecutive frames, (H, W), each at least 16 on both sides.
         max_value: the peak, 255 for 8 bit.
 
     Returns:
-        1 for the truth itself, more for a picture whose still parts shimmer, less for one that is calmer
-        than the truth (its grain is gone, say). NaN where nothing stands still or there is one frame.
+        1 for the reference itself, more for a picture whose still parts shimmer, less for one that is calmer
+        than the reference (its grain is gone, say). NaN where nothing stands still or there is one frame.
 
     Raises:
         ValueError: the lists are not equally long.
@@ -42,12 +42,12 @@ def flicker(truths: Sequence[Plane], pictures: Sequence[Plane], *, max_value: in
     scale = np.float32(255 / max_value)
     of_truths = of_pictures = 0.0
     blocks = 0
-    for (t1, t2), (p1, p2) in zip(pairwise(truths), pairwise(pictures), strict=True):
-        truth = _motion_terms(t1, t2, scale)
-        still = _still_blocks(truth[0])
+    for (t1, t2), (p1, p2) in zip(pairwise(references), pairwise(pictures), strict=True):
+        reference = _motion_terms(t1, t2, scale)
+        still = _still_blocks(reference[0])
         if not still.any():
             continue
-        terms = [term[still] for term in truth]
+        terms = [term[still] for term in reference]
         moved = _block_motion(*terms)
         of_truths += _unexplained(terms, moved)
         of_pictures += _unexplained([term[still] for term in _motion_terms(p1, p2, scale)], moved)

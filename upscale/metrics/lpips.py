@@ -119,9 +119,9 @@ class Lpips(nn.Module):
         parts = [(x - y).square().sum(1).mean((1, 2)) for x, y in zip(a, b, strict=True)]
         return torch.stack(parts).sum(0)
 
-    def forward(self, rgb: Tensor, truth: Tensor) -> Tensor:
+    def forward(self, rgb: Tensor, reference: Tensor) -> Tensor:
         """(N,) distances of two batches of pictures, (N, 3, H, W) RGB in 0…1; 0 for equal ones."""
-        return self.distance(self.features(rgb), self.features(truth))
+        return self.distance(self.features(rgb), self.features(reference))
 
 
 def yuv_to_rgb(y: Tensor, chroma: Tensor | None, *, clip: bool = False) -> Tensor:

@@ -165,7 +165,7 @@ class Reference(Closing):
         self._stack.close()
 
     def score(self, name: str, pictures: Iterable[Picture]) -> Score:
-        """Compare as many enlarged pictures, each used once and in order, with the truth.
+        """Compare as many enlarged pictures, each used once and in order, with the reference.
 
         Raises:
             BackendError: VMAF failed.
@@ -174,11 +174,11 @@ class Reference(Closing):
         wanted, every = self._meter.measures, set(self.sampled)
         lumas: list[npt.NDArray[np.uint8]] = []
         psnrs, ssims, distances = [], [], []
-        for index, (truth, picture) in enumerate(zip(self._lumas, pictures, strict=True)):
+        for index, (reference, picture) in enumerate(zip(self._lumas, pictures, strict=True)):
             if "psnr" in wanted:
-                psnrs.append(psnr(truth, picture.luma))
+                psnrs.append(psnr(reference, picture.luma))
             if "ssim" in wanted and index in every:
-                ssims.append(ssim(truth, picture.luma))
+                ssims.append(ssim(reference, picture.luma))
             if self._features and index in every:
                 distances.append(self._distance(index, picture))
             if wanted & {"flicker", "vmaf"}:
@@ -201,8 +201,8 @@ class Reference(Closing):
         network = self._meter.lpips
         assert network is not None
         with torch.inference_mode():
-            truth = [f.float() for f in self._features[index]]
-            return float(network.distance(_features(network, picture.rgb()), truth))
+            reference = [f.float() for f in self._features[index]]
+            return float(network.distance(_features(network, picture.rgb()), reference))
 
 
 def _features(network: Lpips, rgb: npt.NDArray[np.uint8]) -> list[Tensor]:

@@ -31,7 +31,7 @@ class Picture:
 
     Attributes:
         luma: (H, W) uint8 code values.
-        rgb: makes the (H, W, 3) uint8 picture; only asked for where colour is looked at.
+        rgb: makes the (H, W, 3) uint8 picture; only asked for where colour is compared.
     """
 
     luma: npt.NDArray[np.uint8]

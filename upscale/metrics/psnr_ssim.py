@@ -10,24 +10,24 @@ from upscale.backends.base import psnr_of_error
 Plane = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
-def psnr(truth: Plane, picture: Plane, *, border: int = 0, max_value: int = 255) -> float:
+def psnr(reference: Plane, picture: Plane, *, border: int = 0, max_value: int = 255) -> float:
     """Peak signal-to-noise ratio in dB of two (H, W) planes; inf when equal.
 
     Args:
         border: pixels left out on every side.
         max_value: the peak, 255 for 8 bit.
     """
-    a, b = (_inner(p, border).astype(np.float64) for p in (truth, picture))
+    a, b = (_inner(p, border).astype(np.float64) for p in (reference, picture))
     return psnr_of_error(float(np.mean((a - b) ** 2)), max_value)
 
 
-def ssim(truth: Plane, picture: Plane, *, border: int = 0, max_value: int = 255) -> float:
+def ssim(reference: Plane, picture: Plane, *, border: int = 0, max_value: int = 255) -> float:
     """Mean structural similarity of two (H, W) planes, -1…1 (Wang et al. 2004).
 
     Gaussian window of 11×11 with sigma 1.5, K1 = 0.01, K2 = 0.03, as in the authors' code: only
     windows that lie whole inside the picture count. Planes are at least 11 pixels on each side.
     """
-    a, b = (_inner(p, border).astype(np.float64) for p in (truth, picture))
+    a, b = (_inner(p, border).astype(np.float64) for p in (reference, picture))
     c1, c2 = (0.01 * max_value) ** 2, (0.03 * max_value) ** 2
     mean_a, mean_b = _blur(a), _blur(b)
     var_a = _blur(a * a) - mean_a**2

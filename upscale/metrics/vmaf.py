@@ -59,21 +59,21 @@ def ffmpeg_with_vmaf() -> str:
 class VmafMeter(Closing):
     """Compares videos with one original; a context manager that keeps the original in a temporary file."""
 
-    def __init__(self, truths: Sequence[Luma]) -> None:
+    def __init__(self, references: Sequence[Luma]) -> None:
         """
         Args:
-            truths: (H, W) uint8 luma planes of consecutive frames; VMAF does not look at colour.
+            references: (H, W) uint8 luma planes of consecutive frames; VMAF ignores colour.
 
         Raises:
             BackendError: see `ffmpeg_with_vmaf`.
         """
         self._binary = ffmpeg_with_vmaf()
-        self._shape = truths[0].shape
-        self._frames = len(truths)
+        self._shape = references[0].shape
+        self._frames = len(references)
         self._folder = tempfile.TemporaryDirectory(prefix="upscale-vmaf-")
         try:
-            with Path(self._folder.name, "truth.y4m").open("wb") as file:
-                _write_y4m(file, truths)
+            with Path(self._folder.name, "reference.y4m").open("wb") as file:
+                _write_y4m(file, references)
         except BaseException:
             self.close()
             raise
@@ -87,8 +87,8 @@ class VmafMeter(Closing):
         if len(pictures) != self._frames or pictures[0].shape != self._shape:
             raise ValueError(f"{len(pictures)} pictures {pictures[0].shape} for {self._frames} {self._shape}")
         graph = f"libvmaf=model='{_MODELS}':log_fmt=json:log_path={_LOG}:n_threads={os.cpu_count() or 1}"
-        command = [self._binary, "-hide_banner", "-nostats", "-v", "error", "-i", "pipe:0", "-i", "truth.y4m"]
-        command += ["-lavfi", graph, "-f", "null", "-"]
+        command = [self._binary, "-hide_banner", "-nostats", "-v", "error", "-i", "pipe:0"]
+        command += ["-i", "reference.y4m", "-lavfi", graph, "-f", "null", "-"]
         log = Path(self._folder.name, _LOG)
         log.unlink(missing_ok=True)
         with tempfile.TemporaryFile() as errors:
@@ -129,7 +129,7 @@ def _feed(process: subprocess.Popen[bytes], pictures: Sequence[Luma]) -> None:
 
 
 def _write_y4m(file: IO[bytes], planes: Iterable[Luma]) -> None:
-    """Luma as 4:2:0 with gray chroma: libvmaf takes no pictures without chroma, but does not look at it."""
+    """Luma as 4:2:0 with gray chroma: libvmaf takes no pictures without chroma, but ignores it."""
     chroma = b""
     for plane in planes:
         height, width = plane.shape
