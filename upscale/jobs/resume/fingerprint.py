@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 #: How much of the input's beginning is compared.
 _HEAD = 1 << 20
-#: Parameters of encoders that follow from the number of cores, and change nothing in what is written.
-_SAME_BITS = frozenset({"sync-lookahead"})
 
 
 def fingerprint(job: Prepared, runtime: Variant | None) -> dict[str, Any]:
@@ -69,8 +67,7 @@ def _encoder_fields(options: dict[str, str]) -> dict[str, Any]:
             continue
         for entry in value.split(":"):
             key, _, setting = entry.partition("=")
-            if key not in _SAME_BITS:
-                found[f"encoder option {name} {key}"] = setting
+            found[f"encoder option {name} {key}"] = setting
     return found
 
 

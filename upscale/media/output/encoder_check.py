@@ -35,7 +35,6 @@ from upscale.media.output.encoders import (
 )
 from upscale.media.output.formats import Container, find_codec
 from upscale.options import Options
-from upscale.system.cores import cores
 
 if TYPE_CHECKING:
     from av.codec import Codec
@@ -45,7 +44,6 @@ _RESERVED = {"time_base", "pix_fmt", "flags", "threads", "thread_type", "frame_s
 #: Ends of the names of encoders in hardware.
 _HARDWARE = ("_nvenc", "_qsv", "_amf", "_v4l2m2m", "_vaapi", "_videotoolbox", "_mf")
 
-_FEW_CORES = 4
 _QP2LAMBDA = 118  # FFmpeg's FF_QP2LAMBDA
 
 
@@ -111,7 +109,7 @@ def encoder_settings(
         UsageError: the encoder does not know a name or a value.
     """
     defaults = ENCODERS.get(codec.name) or _guess_defaults(codec)
-    settings = {**defaults.options, **_thread_options(codec)}
+    settings = dict(defaults.options)
     qscale = None
     preset = options.preset if options.preset is not None else defaults.preset
     if options.preset is not None and defaults.preset_option is None:
@@ -137,14 +135,6 @@ def encoder_settings(
         before = settings.get(key) if key.endswith("-params") else None
         settings[key] = f"{before}:{value}" if before else value
     return settings, qscale
-
-
-def _thread_options(codec: Codec) -> dict[str, str]:
-    """Settings of threads alone: what is encoded stays the same to the bit."""
-    # x264's look-ahead in a thread of its own holds 20 MB more of 720p. On few cores it wins no time.
-    if codec.name.startswith("libx264") and cores() <= _FEW_CORES:
-        return {"x264-params": "sync-lookahead=0"}
-    return {}
 
 
 def _guess_defaults(codec: Codec) -> EncoderDefaults:
