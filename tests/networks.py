@@ -8,7 +8,8 @@ import av
 import numpy as np
 from safetensors.numpy import save_file
 
-from upscale.export.onnx import export_onnx
+from upscale.export.onnx import conv_weights, export_onnx
+from upscale.export.tensors import Network
 from upscale.export.tflite import export_tflite
 from upscale.model.config import GeneratorConfig
 from upscale.model.weights import ModelFiles
@@ -28,6 +29,11 @@ def random_weights(config: GeneratorConfig, seed: int = 0) -> dict[str, np.ndarr
         weights[f"convs.{i}.weight"] = rng.normal(0, spread, (outputs, inputs, 3, 3)).astype(np.float32)
         weights[f"convs.{i}.bias"] = rng.normal(0, 0.02, outputs).astype(np.float32)
     return weights
+
+
+def random_network(config: GeneratorConfig, seed: int = 0) -> Network:
+    """`random_weights` as the writers of `upscale.export` take them."""
+    return Network("random", config, conv_weights(config, random_weights(config, seed)), "0" * 64)
 
 
 def write_model(

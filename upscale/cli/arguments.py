@@ -19,6 +19,7 @@ COMMANDS = {
     "bench": ("[FILE]", "measure this machine, or predict how long FILE takes"),
     "compare": ("IN", "a sheet and a video of IN through every model; figures with --reference"),
     "doctor": ("", "versions of everything here, and what is wrong"),
+    "export": ("[MODEL]", "a model as a file for players (mpv, VLC), a web page, ncnn, ONNX, TFLite"),
     "info": ("MODEL|FILE", "what a model costs; what would become of a video's streams"),
     "score": ("...", "PSNR, SSIM, LPIPS, ... of models on pictures and clips with a known original"),
     "train": ("...", "train a network"),
