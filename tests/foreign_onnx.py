@@ -42,3 +42,17 @@ def external(tensor: TensorProto, location: str) -> None:
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value=location)
+
+
+def write_rgb_network(path: Path) -> None:
+    """Repeats every pixel of an RGB picture."""
+    graph = helper.make_graph(
+        [helper.make_node("Resize", ["x", "", "twice"], ["y"], mode="nearest",
+                          coordinate_transformation_mode="asymmetric", nearest_mode="floor")],
+        "rgb",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, "h", "w"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, "h2", "w2"])],
+        [helper.make_tensor("twice", TensorProto.FLOAT, [4], [1, 1, 2, 2])],
+    )  # fmt: skip
+    opset = [helper.make_opsetid("", 13)]
+    path.write_bytes(helper.make_model(graph, ir_version=7, opset_imports=opset).SerializeToString())

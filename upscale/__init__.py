@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from upscale.version import __version__
 
 if TYPE_CHECKING:
-    from upscale.api import upscale_file
+    from upscale.api import Preview, preview, upscale_directory, upscale_file, upscale_files
     from upscale.backends import available
     from upscale.errors import (
         BackendError,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
         UsageError,
     )
     from upscale.events import BatchResult, Event, Result
-    from upscale.jobs.batch import upscale_directory
     from upscale.media.input.probe import MediaInfo, VideoInfo, probe
     from upscale.model.weights import ModelFiles, find_model
     from upscale.options import Options
@@ -48,6 +47,7 @@ _HOMES = {
     "NoVideo": "upscale.errors",
     "Options": "upscale.options",
     "OutputError": "upscale.errors",
+    "Preview": "upscale.api",
     "Result": "upscale.events",
     "TrainError": "upscale.errors",
     "UpscaleError": "upscale.errors",
@@ -55,9 +55,11 @@ _HOMES = {
     "VideoInfo": "upscale.media.input.probe",
     "available": "upscale.backends",
     "find_model": "upscale.model.weights",
+    "preview": "upscale.api",
     "probe": "upscale.media.input.probe",
-    "upscale_directory": "upscale.jobs.batch",
+    "upscale_directory": "upscale.api",
     "upscale_file": "upscale.api",
+    "upscale_files": "upscale.api",
 }
 
 __all__ = [
@@ -73,6 +75,7 @@ __all__ = [
     "NoVideo",
     "Options",
     "OutputError",
+    "Preview",
     "Result",
     "TrainError",
     "UpscaleError",
@@ -81,9 +84,11 @@ __all__ = [
     "__version__",
     "available",
     "find_model",
+    "preview",
     "probe",
     "upscale_directory",
     "upscale_file",
+    "upscale_files",
 ]
 
 

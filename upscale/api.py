@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from upscale.errors import UpscaleError, UsageError
 from upscale.events import OnEvent, Result, ignore
-from upscale.jobs.batch import upscale_directory
+from upscale.jobs.batch import upscale_directory, upscale_files
 from upscale.media.input.stills import picture_format
 from upscale.options import Options
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from upscale.media.input.probe import MediaInfo
     from upscale.media.output.plan import Plan
 
-__all__ = ["Preview", "preview", "upscale_directory", "upscale_file"]
+__all__ = ["Preview", "preview", "upscale_directory", "upscale_file", "upscale_files"]
 
 #: A path, or one of the words that stand for one: "-", a URL, a capture device.
 Place = str | os.PathLike[str]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import MakeClip
+from foreign_onnx import write_rgb_network
 from networks import FULL, write_model
-from onnx import TensorProto, helper
 
 from upscale import Options, UpscaleError, UsageError
 from upscale.bench import content, machine, measure, peers
@@ -95,20 +95,6 @@ def test_a_prediction_for_a_long_file_stops_early(
     assert 0 < found.measured_frames < 600
     assert found.seconds is not None
     assert found.seconds > found.frames / found.fps
-
-
-def write_rgb_network(path: Path) -> None:
-    """Repeats every pixel of an RGB picture."""
-    graph = helper.make_graph(
-        [helper.make_node("Resize", ["x", "", "twice"], ["y"], mode="nearest",
-                          coordinate_transformation_mode="asymmetric", nearest_mode="floor")],
-        "rgb",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, "h", "w"])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, "h2", "w2"])],
-        [helper.make_tensor("twice", TensorProto.FLOAT, [4], [1, 1, 2, 2])],
-    )  # fmt: skip
-    opset = [helper.make_opsetid("", 13)]
-    path.write_bytes(helper.make_model(graph, ir_version=7, opset_imports=opset).SerializeToString())
 
 
 def test_peers_are_timed_beside_ours(tmp_path: Path) -> None:

@@ -76,8 +76,12 @@ def _installed(package: str) -> bool:
 
 
 def _encoders() -> list[str]:
-    from upscale.media.output.encoders import COMMON, available_encoders
+    from upscale.media.output.encoders import ALIASES, COMMON, ENCODERS, available_encoders
 
-    others = available_encoders()
-    named = [name for name in COMMON if name in others]
-    return [f"usual: {', '.join(named)}", f"others: {', '.join(n for n in others if n not in named)}"]
+    found = available_encoders()
+    lines = []
+    for name in COMMON:
+        if name in found:
+            nicknames = ", ".join(alias for alias, encoder in ALIASES.items() if encoder == name)
+            lines.append(f"{name:11} {ENCODERS[name].summary}{f' (also {nicknames})' * bool(nicknames)}")
+    return [*lines, f"others: {', '.join(name for name in found if name not in COMMON)}"]

@@ -194,7 +194,8 @@ class Job:
         input, output = self.inputs[0], self.output
         try:
             if len(self.inputs) > 1:
-                raise UsageError("name a directory for several inputs")
+                assert output is not None
+                return api.upscale_files(self.inputs, output, self.options, show).exit_code
             if input != "-" and not is_live(input):
                 if os.path.isdir(input):
                     return api.upscale_directory(input, output, self.options, show).exit_code
