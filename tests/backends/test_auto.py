@@ -270,9 +270,9 @@ def test_when_nothing_works_the_first_one_says_why(real: ModelFiles) -> None:
 
 def test_nothing_installed_names_the_extra(model: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(BackendError, match=r"pip install 'upscale\[all\]'"):
+    with pytest.raises(BackendError, match=r"pip install '\.\[all\]'"):
         auto.choose(model, 360, 640)
-    with pytest.raises(BackendError, match=r"pip install 'upscale\[tflite\]'"):
+    with pytest.raises(BackendError, match=r"pip install '\.\[tflite\]'"):
         auto.choose(model, 360, 640, backend="tflite")
 
 

@@ -62,10 +62,10 @@ def compare_roundings(pictures: list[np.ndarray]) -> None:
     seen = module.CalibrationSet(config, module.conv_weights(config, weights), pictures)
     tops = [max(float(v[i].abs().max()) for v in seen._values) for i in range(len(config.layers))]
     plain = seen.rounded([top / (127 if i == len(tops) - 1 else 255) for i, top in enumerate(tops)])
-    steps = seen.find_steps()
-    assert seen.psnr(seen.rounded(steps)) >= seen.psnr(plain)
-    assert seen.psnr(seen.correct_biases(steps)) > seen.psnr(plain)
-    assert steps[-1] == CODE
+    scales = seen.find_scales()
+    assert seen.psnr(seen.rounded(scales)) >= seen.psnr(plain)
+    assert seen.psnr(seen.correct_biases(scales)) > seen.psnr(plain)
+    assert scales[-1] == CODE
 
 
 def test_flat_areas_round_as_the_float_network_does(samples: Path, tmp_path: Path) -> None:
