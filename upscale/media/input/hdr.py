@@ -81,6 +81,11 @@ class HdrMetadata:
         """True if both the primaries and the luminance range are known."""
         return None not in (self.red, self.green, self.blue, self.white) and self.max_luminance is not None
 
+    @property
+    def has_part_of_mastering(self) -> bool:
+        """True if only one of the two is known, which no encoder takes alone."""
+        return not self.has_mastering and (self.red is not None or self.max_luminance is not None)
+
     def encoder_params(self, codec: str) -> str:
         """Parameters for `PARAMETER_OPTION[codec]`, joined with ":"; KeyError for other encoders."""
         writers = {"libx264": self.x264_params, "libx265": self.x265_params, "libsvtav1": self.svtav1_params}

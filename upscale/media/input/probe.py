@@ -83,6 +83,8 @@ class VideoInfo:
         hdr: HDR10 metadata of the first frame.
         interlaced: whether the first frames (or the container) say so.
         duration: of this stream in seconds; None if unknown.
+        side_data: what else the first frames carry, see `sidedata.kinds`.
+        dolby_vision, stereo_mode: see `sidedata`.
     """
 
     index: int
@@ -108,6 +110,9 @@ class VideoInfo:
     hdr: HdrMetadata | None
     interlaced: bool
     duration: float | None
+    side_data: frozenset[str] = frozenset()
+    dolby_vision: int | None = None
+    stereo_mode: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +241,9 @@ def _describe_video(reader: Reader) -> VideoInfo:
         hdr=_hdr(side),
         interlaced=is_interlaced(reader),
         duration=_seconds(stream.duration, base) or _tagged_duration(dict(stream.metadata)),
+        side_data=frozenset().union(*map(sidedata.kinds, reader.first)),
+        dolby_vision=sidedata.dolby_vision_profile(frame),
+        stereo_mode=sidedata.stereo_mode(frame),
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import av
@@ -32,3 +33,58 @@ def carrier(frame: av.VideoFrame) -> av.VideoFrame:
 def has_side_data(frame: av.VideoFrame) -> bool:
     """Whether a frame carries any."""
     return bool(carrier(frame).side_data)
+
+
+def kinds(frame: av.VideoFrame) -> frozenset[str]:
+    """What side data a frame has: names of PyAV's `Type`, "UNKNOWN" for a kind that PyAV has no name for."""
+    try:
+        found: Any = carrier(frame).side_data
+        return frozenset(getattr(getattr(d, "type", d), "name", "UNKNOWN") for d in found.keys())  # noqa: SIM118
+    except ValueError:  # one unknown kind (multi-view HEVC) makes the others unreadable
+        return frozenset({"UNKNOWN"})
+
+
+def dolby_vision_profile(frame: av.VideoFrame) -> int | None:
+    """5 or 8, as FFmpeg guesses it from the metadata of the picture; None without, or for other profiles.
+
+    Source: `ff_dovi_guess_profile_hevc` and `AVDOVIMetadata` of FFmpeg.
+    """
+    try:
+        data: Any = carrier(frame).side_data.get("DOVI_METADATA")
+    except ValueError:
+        return None
+    if data is None:
+        return None
+    raw = bytes(data)
+    (header,) = struct.unpack_from("<Q", raw)  # size_t header_offset
+    profile, full_range = raw[header + 4], raw[header + 10]  # vdr_rpu_profile, bl_video_full_range_flag
+    if profile == 0:
+        return 5 if full_range else None
+    return 8 if profile == 1 else None
+
+
+def stereo_mode(frame: av.VideoFrame) -> str | None:
+    """How two views share the picture, in Matroska's words ("left_right"); None for an ordinary picture.
+
+    Source: `AVStereo3D` of FFmpeg; of its flags the first one says that the right view comes first.
+    """
+    try:
+        data: Any = carrier(frame).side_data.get("STEREO3D")
+    except ValueError:
+        return None
+    if data is None:
+        return None
+    kind, flags = struct.unpack_from("<2i", bytes(data))
+    modes = _STEREO_MODES.get(kind)
+    return None if modes is None else modes[flags & 1]
+
+
+#: AVStereo3DType → Matroska's StereoMode with the left and with the right view first.
+_STEREO_MODES = {
+    1: ("left_right", "right_left"),
+    2: ("top_bottom", "bottom_top"),
+    3: ("block_lr", "block_rl"),
+    4: ("checkerboard_lr", "checkerboard_rl"),
+    6: ("row_interleaved_lr", "row_interleaved_rl"),
+    7: ("col_interleaved_lr", "col_interleaved_rl"),
+}

@@ -137,3 +137,5 @@ def _describe(stream: Any, plan: Plan, video: VideoInfo, source: Any) -> None:
     if source is not None:
         stream.metadata.update(stream_tags(source.metadata, plan.container, encoded=True))
         stream.disposition = source.disposition
+    if plan.stereo_mode is not None:
+        stream.metadata["stereo_mode"] = plan.stereo_mode

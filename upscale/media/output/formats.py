@@ -34,6 +34,7 @@ class Container:
         name: FFmpeg's name of the muxer.
         video, audio, subtitles: FFmpeg *codec* names (not encoder names) that survive a round trip.
         text_subtitle: codec that text subtitles are converted to, or None.
+        audio_rates: sample rates of those audio codecs that are not held at any.
         audio_encoders: encoders for audio that must be converted, best first; a lossless one is
             used for lossless sources only.
         default_encoder: video encoder when the user names none.
@@ -55,6 +56,7 @@ class Container:
     name: str
     video: frozenset[str]
     audio: frozenset[str] = frozenset()
+    audio_rates: dict[str, tuple[int, ...]] = field(default_factory=dict)
     subtitles: frozenset[str] = frozenset()
     text_subtitle: str | None = None
     audio_encoders: tuple[str, ...] = ()
@@ -87,7 +89,8 @@ _TAGLESS: dict[str, Any] = {
 _MP4 = Container(
     name="mp4",
     video=frozenset("h264 hevc vvc av1 vp9 mpeg1video mpeg2video mpeg4 ffv1 mjpeg png".split()),
-    audio=frozenset(("aac ac3 eac3 mp3 mp2 opus vorbis flac alac dts " + " ".join(_PCM_MOV)).split()),
+    # no PCM: it has a place there, but few players sound it
+    audio=frozenset("aac ac3 eac3 mp3 mp2 opus vorbis flac alac dts".split()),
     subtitles=frozenset({"mov_text", "dvd_subtitle"}),
     text_subtitle="mov_text",
     audio_encoders=("alac", "aac"),
@@ -207,7 +210,8 @@ _CONTAINERS = (
     Container(
         name="flv",
         video=frozenset({"h264", "flv1", "hevc", "av1", "vp9"}),
-        audio=frozenset({"aac", "mp3", "speex", "nellymoser", "pcm_s16le", "pcm_u8"}),
+        audio=frozenset({"aac", "mp3", "speex", "nellymoser"}),
+        audio_rates={"mp3": (48000, 44100, 22050, 11025)},
         audio_encoders=("aac",),
         titles=False,
         stream_tags=False,
@@ -249,6 +253,7 @@ _CONTAINERS = (
         name="mxf",
         video=frozenset({"mpeg2video", "h264", "prores", "dnxhd", "ffv1", "jpeg2000"}),
         audio=frozenset({"pcm_s16le", "pcm_s24le"}),
+        audio_rates={"pcm_s16le": (48000,), "pcm_s24le": (48000,)},
         audio_encoders=("pcm_s16le",),
         vfr=False,
         **_TAGLESS,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from av.video.format import VideoFormat
 from av.video.reformatter import ColorRange
 
+from upscale.errors import UsageError
 from upscale.media.input import hdr
 from upscale.media.output.encoder_check import (
     choose_pix_fmt,
@@ -17,7 +18,8 @@ from upscale.media.output.encoder_check import (
     find_encoder,
     open_encoder_trial,
 )
-from upscale.media.output.encoders import EncoderChoice, default_codec
+from upscale.media.output.encoders import ALIASES, EncoderChoice, default_codec
+from upscale.media.output.extras import lost_extras
 from upscale.media.output.formats import (
     LOSSLESS_ENCODERS,
     Container,
@@ -45,9 +47,19 @@ _COLOUR_CODECS = frozenset({"h264", "hevc", "vvc", "av1", "vp9", "prores"})
 _FULL_CODECS = frozenset({"mjpeg", "wrapped_avframe", "rawvideo", "gif"})
 
 _LOSSLESS_SOURCES = ("pcm_", "flac", "alac", "truehd", "mlp", "tta", "wavpack")
+#: Of these the 24 bits of ALAC keep all that can be heard, but not every bit.
+_BEYOND_24_BIT = frozenset(
+    "pcm_s32le pcm_s32be pcm_f32le pcm_f32be pcm_f64le pcm_f64be pcm_s64le pcm_s64be".split()
+)
+#: More than these are mixed down by a conversion.
+_MOST_CHANNELS = 8
 _TEXT_SUBTITLES = frozenset({"subrip", "ass", "ssa", "webvtt", "mov_text", "text"})
+#: What every player of H.264 plays.
+_PLAYABLE = "yuv420p"
 #: Tags that a warning lists.
 _NAMED = 40
+#: Times on a side beyond which the default size may not be what was meant: a banner of 468x60.
+_MOST = 4
 _STYLED_SUBTITLES = frozenset({"ass", "ssa"})
 
 
@@ -84,6 +96,7 @@ class Plan:
         size: (width, height) of the output in stored pixels.
         sar: sample aspect ratio of the output, None to leave it unset.
         display_matrix: of the *input*; None if there is none or the container loses it.
+        stereo_mode: tag that says how two views share the picture, where the container has a place for it.
         warnings: whole sentences to show before the work starts; `lost` is in the first one.
         lost: what the container or the encoder cannot hold, one noun phrase each.
         muxer_options: for the muxer.
@@ -95,6 +108,7 @@ class Plan:
     size: tuple[int, int]
     sar: Fraction | None = None
     display_matrix: tuple[int, ...] | None = None
+    stereo_mode: str | None = None
     warnings: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     muxer_options: dict[str, str] = field(default_factory=dict)
@@ -135,12 +149,16 @@ class _Planner:
         self.output = output
         self.options = options
         self.container = container_for(output, options.container)
+        if options.compatible:
+            self.container = _compatible(self.container, options)
         self.lost: list[str] = []
         self.changed: list[str] = []
+        self.copied: list[str] = []
 
     def plan(self, size: tuple[int, int], frame_format: str) -> Plan:
         video, container = self.video, self.container
         encoder = self._encoder(size, frame_format)
+        stereo_mode = self._extras(encoder)
         streams = [self._stream(s, encoder) for s in self.info.streams]
         sar = target_sar(video, size)
         if sar is not None and sar != 1 and not container.sar:
@@ -161,10 +179,26 @@ class _Planner:
             size=size,
             sar=sar,
             display_matrix=matrix,
-            warnings=self._warnings(),
+            stereo_mode=stereo_mode,
+            warnings=self._warnings(encoder, size),
             lost=self.lost,
             muxer_options=muxer_options(container, self.output),
         )
+
+    def _extras(self, encoder: EncoderChoice) -> str | None:
+        """What the frames carry besides their picture; the stereo mode for the header, if it can be there."""
+        video = self.video
+        if video.dolby_vision == 5:
+            raise UsageError(
+                "Dolby Vision profile 5: its colours are wrong without Dolby's metadata, which no encoder "
+                "here writes; convert it to HDR10 first"
+            )
+        self.lost.extend(lost_extras(video.side_data, encoder))
+        if video.stereo_mode is None or self.container.name in ("matroska", "webm"):
+            return video.stereo_mode
+        if not encoder.codec.startswith("libx264"):  # which writes a frame packing SEI
+            self.lost.append(f"the 3D arrangement {video.stereo_mode}")
+        return None
 
     def _tags(self, plans: list[StreamPlan]) -> None:
         """What becomes of the tags of the file and of the streams that are written."""
@@ -197,19 +231,43 @@ class _Planner:
         if wrong:
             self.changed.append(f"the tags {_listed(wrong)}, which are not UTF-8, read as Windows-1252")
 
-    def _warnings(self) -> list[str]:
-        """One sentence for everything that is not as it was; empty if all is."""
+    def _warnings(self, encoder: EncoderChoice, size: tuple[int, int]) -> list[str]:
+        """One sentence for everything that is not as it was; then advice."""
         parts = []
         if self.lost:
             parts.append("will not be in the output: " + ", ".join(self.lost))
         if self.changed:
             parts.append(f"converted for {self.container.name}: " + ", ".join(self.changed))
-        return ["; ".join(parts)] if parts else []
+        if self.copied:
+            parts.append(f"copied, not upscaled: {', '.join(self.copied)}")
+        return ["; ".join(parts), *self._advice(encoder, size)] if parts else self._advice(encoder, size)
+
+    def _advice(self, encoder: EncoderChoice, size: tuple[int, int]) -> list[str]:
+        """Sentences about what was perhaps not meant."""
+        video, options, advice = self.video, self.options, []
+        kind = VideoFormat(encoder.pix_fmt)
+        bits, shift = kind.components[0].bits, (kind.chroma_width(64), kind.chroma_height(64))
+        chroma = {(32, 32): "4:2:0", (32, 64): "4:2:2", (64, 64): "4:4:4"}.get(shift)
+        playable = bits == 8 and chroma == "4:2:0"
+        if encoder.codec_id == "h264" and not playable and chroma and options.pix_fmt is None:
+            advice.append(
+                f"{bits}-bit {chroma} H.264, which many phones, browsers and televisions do not play: "
+                "--compatible writes 8-bit 4:2:0 in MP4"
+            )
+        by_default = not (options.scale or options.width or options.height or options.target)
+        factor = max(size[0] / video.width, size[1] / video.height)
+        if by_default and factor > _MOST:
+            advice.append(
+                f"{video.width}x{video.height} becomes {size[0]}x{size[1]}, {factor:.1f} times as large: "
+                "--scale 2 makes it smaller"
+            )
+        return advice
 
     def _encoder(self, size: tuple[int, int], frame_format: str) -> EncoderChoice:
         video, container, options = self.video, self.container, self.options
         codec = find_encoder(options.codec or default_codec(container, video.bit_depth), container)
-        pix_fmt = choose_pix_fmt(codec, frame_format, options.pix_fmt)
+        wanted = _PLAYABLE if options.compatible else options.pix_fmt
+        pix_fmt = choose_pix_fmt(codec, frame_format, wanted)
         if options.pix_fmt is None:
             self.lost.extend(_format_losses(frame_format, pix_fmt, codec.name))
         full_range = video.color_range == ColorRange.JPEG
@@ -219,8 +277,10 @@ class _Planner:
             if parameter is None:
                 able = ", ".join(hdr.PARAMETER_OPTION)
                 self.lost.append(f"the HDR10 metadata ({codec.name} cannot write it; {able} can)")
-            else:
-                extra[parameter] = video.hdr.encoder_params(codec.name)
+            elif values := video.hdr.encoder_params(codec.name):
+                extra[parameter] = values
+            if parameter is not None and video.hdr.has_part_of_mastering:
+                self.lost.append("the HDR10 mastering display (encoders take only primaries with luminance)")
         if codec.name == "mjpeg" and not full_range:
             extra["strict"] = "unofficial"  # JPEG is full range by definition; keeping the range is truer
         if not container.b_frames and codec.name in ("libx264", "libx265"):
@@ -268,6 +328,7 @@ class _Planner:
         if not stream.is_cover:
             if plan.codec in self.container.video:
                 plan.action, plan.note = "copy", "second video stream: copied, not upscaled"
+                self.copied.append(_name(stream, plan.codec))
             elif _is_single_picture(stream, plan) and as_file:
                 plan.action, plan.note = "attach", "a single picture: kept as a cover"
             else:
@@ -280,7 +341,8 @@ class _Planner:
             self.lost.append("the cover picture")
 
     def _audio(self, plan: StreamPlan, stream: StreamInfo) -> None:
-        if plan.codec in self.container.audio:
+        rates = self.container.audio_rates.get(plan.codec or "")
+        if plan.codec in self.container.audio and (rates is None or stream.sample_rate in rates):
             plan.action = "copy"
             return
         encoder = target_encoder(plan.codec, self.container)
@@ -289,8 +351,12 @@ class _Planner:
             self.lost.append(_name(stream, plan.codec))
             return
         plan.action, plan.to_codec = "convert", encoder
-        plan.note = f"{self.container.name} cannot hold {plan.codec}"
-        self.changed.append(f"audio #{stream.index} {plan.codec} → {encoder.removeprefix('lib')}")
+        plan.note = f"{self.container.name} cannot hold {plan.codec}, or few of its players sound it"
+        details = "24 bit" if encoder == "alac" and plan.codec in _BEYOND_24_BIT else ""
+        if (stream.channels or 0) > _MOST_CHANNELS:
+            details = ", ".join(filter(None, (details, f"{stream.channels} channels → stereo")))
+        details = f" ({details})" if details else ""
+        self.changed.append(f"audio #{stream.index} {plan.codec} → {encoder.removeprefix('lib')}{details}")
 
     def _subtitle(self, plan: StreamPlan, stream: StreamInfo) -> None:
         target = self.container.text_subtitle
@@ -319,6 +385,20 @@ class _Planner:
             plan.note = "chapter titles: written again from the chapters"
         else:
             self.lost.append(_name(stream, plan.codec))
+
+
+def _compatible(container: Container, options: Options) -> Container:
+    """MP4 with AAC only.
+
+    Raises:
+        UsageError: another container, encoder or pixel format was named.
+    """
+    if container.name != "mp4":
+        raise UsageError(f"--compatible writes MP4, not {container.name}: give the output a name in .mp4")
+    named = ALIASES.get((options.codec or "libx264").lower(), options.codec)
+    if named != "libx264" or options.pix_fmt not in (None, _PLAYABLE):
+        raise UsageError(f"--compatible writes libx264 in {_PLAYABLE}: leave -c:v and --pix-fmt out")
+    return replace(container, audio=frozenset({"aac"}), audio_encoders=("aac",))
 
 
 def target_encoder(codec: str | None, container: Container) -> str | None:
