@@ -20,7 +20,7 @@ def written(film: Path) -> list[Written]:
     found = read_back(str(film), "matroska")
     for entry in found:
         entry.main = entry.kind == "video"
-        entry.exact = entry.kind == "audio"
+        entry.exact = "packets" if entry.kind == "audio" else None
         entry.packets = entry.packets or 1  # attachments have none to read
     return found
 

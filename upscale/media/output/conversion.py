@@ -11,7 +11,7 @@ import av
 from upscale.errors import OutputError
 from upscale.media.output.formats import LOSSLESS_ENCODERS
 from upscale.media.output.metadata import stream_tags
-from upscale.media.output.streams import OutputStream
+from upscale.media.output.streams import LAYOUTS, OutputStream
 
 if TYPE_CHECKING:
     from upscale.media.output.plan import Plan, StreamPlan
@@ -26,17 +26,6 @@ _RATES = {
     "mp2": (48000, 44100, 32000, 24000, 22050, 16000),
     "ac3": (48000, 44100, 32000),
     "aac": (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350),
-}
-#: Layouts to try for a number of channels.
-_LAYOUTS = {
-    1: ("mono",),
-    2: ("stereo",),
-    3: ("3.0",),
-    4: ("4.0",),
-    5: ("5.0",),
-    6: ("5.1",),
-    7: ("6.1", "6.1(back)"),
-    8: ("7.1", "7.1(wide)"),
 }
 
 
@@ -125,7 +114,7 @@ def _layout(encoder: str, layout: Any, rate: int) -> str:
     Some sources have channels without places, and Opus knows 5.1 only with back speakers.
     """
     channels = layout.nb_channels
-    for name in (layout.name, *_LAYOUTS.get(channels, ()), "stereo" if channels > 1 else "mono"):
+    for name in (layout.name, *LAYOUTS.get(channels, ()), "stereo" if channels > 1 else "mono"):
         trial: Any = av.CodecContext.create(encoder, "w")
         try:
             trial.layout, trial.sample_rate = name, rate

@@ -352,7 +352,9 @@ class _Planner:
             return
         plan.action, plan.to_codec = "convert", encoder
         plan.note = f"{self.container.name} cannot hold {plan.codec}, or few of its players sound it"
-        details = "24 bit" if encoder == "alac" and plan.codec in _BEYOND_24_BIT else ""
+        details = "lossless" if encoder in LOSSLESS_ENCODERS else ""
+        if encoder == "alac" and plan.codec in _BEYOND_24_BIT:
+            details = "24 bit"
         if (stream.channels or 0) > _MOST_CHANNELS:
             details = ", ".join(filter(None, (details, f"{stream.channels} channels → stereo")))
         details = f" ({details})" if details else ""

@@ -17,6 +17,7 @@ from upscale.media.output.conversion import add_conversion
 from upscale.media.output.encode import FrameEncoder, add_encoded, add_encoder, output_errors
 from upscale.media.output.formats import CONTAINERS
 from upscale.media.output.metadata import container_tags, in_utf8, needs_custom_tags
+from upscale.media.output.rehearsal import rehearse
 from upscale.media.output.streams import OutputStream, add_copy, attach, movie_timescale
 from upscale.media.output.verify import Written, verify
 from upscale.options import Options
@@ -80,7 +81,7 @@ class Sink:
 
         Raises:
             UsageError: the output must not be written (`check_output`).
-            OutputError: it cannot be created, or the muxer refuses a stream.
+            OutputError: it cannot be created, or the muxer refuses a stream (see `rehearse`).
         """
         self.output = output
         self.plan = plan
@@ -95,6 +96,7 @@ class Sink:
         self._streams: dict[int, OutputStream] = {}
         self._written: list[Written] = []
         check_output(source.info.path, output, options.overwrite)
+        rehearse(source.info, plan)
         try:
             if output != STDIO:
                 self._file = SafeFile(output, overwrite=options.overwrite, recording=self._live)
@@ -191,7 +193,7 @@ class Sink:
             if self._origin is None and packet.dts is not None:
                 self._origin = (packet.pts, packet.dts)
             self._end = max(self._end, packet.pts + (packet.duration or 0))
-            self._main.add(packet.pts, packet.duration, float(packet.time_base))
+            self._main.add(packet)
             if last:
                 self._stretch(packet)
             self._container.mux(packet)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import av
 from av.format import Flags
@@ -29,6 +29,18 @@ _AMR = {
 }
 _AMR_FRAME = Fraction(1, 50)  # seconds
 
+#: Layouts for a number of channels whose places are not named (AVI), FFmpeg's own default first.
+LAYOUTS = {
+    1: ("mono",),
+    2: ("stereo",),
+    3: ("2.1", "3.0"),
+    4: ("4.0",),
+    5: ("5.0",),
+    6: ("5.1",),
+    7: ("6.1", "6.1(back)"),
+    8: ("7.1", "7.1(wide)"),
+}
+
 
 class OutputStream:
     """One output stream that is fed with packets of one input stream; this one copies them.
@@ -38,7 +50,7 @@ class OutputStream:
         adjusted: time stamps that had to be moved.
     """
 
-    def __init__(self, stream: Any, kind: str, *, exact: bool = False) -> None:
+    def __init__(self, stream: Any, kind: str, exact: Literal["packets", "size"] | None = None) -> None:
         self.stream = stream
         self._strict = not stream.container.format.flags & Flags.ts_nonstrict.value
         self.written = Written(kind, exact=exact)
@@ -60,7 +72,7 @@ class OutputStream:
 
     def _counted(self, packet: av.Packet) -> av.Packet:
         self._keep_order(packet)
-        self.written.add(packet.pts, packet.duration, float(packet.time_base))
+        self.written.add(packet)
         return packet
 
     def _keep_order(self, packet: av.Packet) -> None:
@@ -160,8 +172,16 @@ def add_copy(container: Any, plan: Plan, entry: StreamPlan, source: Any) -> Outp
     if entry.kind == "video":
         is_cover = source.disposition & Disposition.attached_pic
         return OutputStream(stream, "cover") if is_cover else _VideoCopy(stream)
-    exact = entry.kind == "audio" and plan.container in ("matroska", "webm", "mp4", "mov")
-    return OutputStream(stream, entry.kind, exact=exact)
+    if entry.kind != "audio":
+        return OutputStream(stream, entry.kind)
+    layout = source.codec_context.layout
+    if layout.name == f"{layout.nb_channels} channels" and layout.nb_channels in LAYOUTS:
+        stream.codec_context.layout = LAYOUTS[layout.nb_channels][0]  # MP4 refuses PCM without, at its end
+    is_pcm = (entry.codec or "").startswith("pcm_")
+    exact: Literal["packets", "size"] | None = None
+    if plan.container in ("matroska", "webm", "mp4", "mov"):
+        exact = "size" if is_pcm else "packets"
+    return OutputStream(stream, "audio", exact)
 
 
 def attach(container: Any, path: str, entry: StreamPlan, source: Any) -> Written:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import av
 from av.stream import Disposition
@@ -17,33 +18,37 @@ class Written:
 
     Attributes:
         kind: "video", "audio", "subtitle", "data" or "attachment".
-        packets: that went to the muxer.
+        packets, size: packets that went to the muxer, and bytes in them.
         main: True for the upscaled video.
-        exact: the container gives back as many packets as it was given.
+        exact: what the container gives back as it was given: "packets" (their number), "size" (PCM, which
+            the mov family cuts into other packets), or None.
         start, last, end: first and last presentation time and the end of the last packet, in
             seconds; None before the first packet.
     """
 
     kind: str
     packets: int = 0
+    size: int = 0
     main: bool = False
-    exact: bool = False
+    exact: Literal["packets", "size"] | None = None
     start: float | None = None
     last: float | None = None
     end: float | None = None
 
-    def add(self, pts: int | None, duration: int | None, time_base: float) -> None:
+    def add(self, packet: av.Packet) -> None:
         """Count one packet."""
         self.packets += 1
-        if pts is not None:
-            begin, stop = pts * time_base, (pts + (duration or 0)) * time_base
+        self.size += packet.size
+        if packet.pts is not None:
+            time_base = float(packet.time_base) if packet.time_base else 0.0
+            begin, stop = packet.pts * time_base, (packet.pts + (packet.duration or 0)) * time_base
             self.start = begin if self.start is None else min(self.start, begin)
             self.last = begin if self.last is None else max(self.last, begin)
             self.end = stop if self.end is None else max(self.end, stop)
 
 
 def read_back(path: str, container: str) -> list[Written]:
-    """Demux the whole file, decoding nothing: one entry per stream that has packets or is an attachment.
+    """Demux the whole file, decoding nothing: one entry per stream.
 
     Raises:
         OutputError: it cannot be opened or read.
@@ -62,12 +67,14 @@ def read_back(path: str, container: str) -> list[Written]:
                 counts[stream.index] = entry
             for packet in source.demux():
                 if packet.size:
-                    base = float(packet.time_base) if packet.time_base else 0.0
-                    counts[packet.stream.index].add(packet.pts, packet.duration, base)
+                    counts[packet.stream.index].add(packet)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise OutputError(f"the finished output cannot be read back: {reason(error)}") from error
-    return [c for c in counts.values() if c.packets or c.kind == "attachment"]
+    return list(counts.values())
 
+
+#: Muxers that make data streams themselves: time code and chapter titles.
+_OWN_DATA = frozenset({"mp4", "mov", "3gp", "3g2", "mxf"})
 
 #: Demuxers of muxers that go by another name; None in the look-up lets FFmpeg probe.
 _DEMUXERS = {
@@ -93,24 +100,39 @@ def verify(path: str, container: str, written: list[Written], tolerance: float |
             container's ticks; None where it keeps no times.
 
     Raises:
-        OutputError: a stream or a frame is missing, or the length is wrong.
+        OutputError: a stream or a frame is missing, a stream is there that was not planned, or the length
+            is wrong.
     """
     found = read_back(path, container)
     for kind in ("video", "audio", "subtitle", "attachment", "cover"):
-        expected = [w for w in written if w.kind == kind and w.packets]
-        present = [f for f in found if f.kind == kind]
+        planned = [w for w in written if w.kind == kind]
+        expected = [w for w in planned if w.packets]
+        present = [f for f in found if f.kind == kind and (f.packets or kind == "attachment")]
         if len(present) < len(expected):
             raise OutputError(
                 f"the finished output holds {len(present)} {kind} streams, not the {len(expected)} written"
             )
         for want, got in zip(expected, present, strict=False):
             _compare(want, got, tolerance)
+        _refuse_more(kind, found, len(planned))
+    if container not in _OWN_DATA:
+        _refuse_more("data", found, sum(w.kind == "data" for w in written))
+
+
+def _refuse_more(kind: str, found: list[Written], planned: int) -> None:
+    count = sum(f.kind == kind for f in found)
+    if count > planned:
+        raise OutputError(f"the finished output holds {count} {kind} streams, but {planned} were planned")
 
 
 def _compare(want: Written, got: Written, tolerance: float | None) -> None:
-    if (want.main or want.exact) and want.packets != got.packets:
+    if (want.main or want.exact == "packets") and want.packets != got.packets:
         what = "frames" if want.main else f"{want.kind} packets"
         raise OutputError(f"the finished output holds {got.packets} {what}, not the {want.packets} written")
+    if want.exact == "size" and want.size != got.size:
+        raise OutputError(
+            f"the finished output holds {got.size} bytes of {want.kind}, not the {want.size} written"
+        )
     # Ends are no measure: with B-frames mp4 gives back durations of decoding times.
     if want.main and tolerance is not None and want.start is not None and got.start is not None:
         wanted, measured = (want.last or 0.0) - want.start, (got.last or 0.0) - got.start
