@@ -36,6 +36,10 @@ _MIN_HISTORY = 4
 #: Older frames than the last are compared if at most this share of the blocks changed since it: states that
 #: alternate differ in few.
 _NEARLY_STILL = 0.1
+#: After so many frames of which nothing could be reused, the video moves: …
+_PATIENCE = 12
+#: … then one frame in so many is compared, until something can be.
+_RARELY = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,28 @@ def history_length(size: int) -> int:
     return max(_MIN_HISTORY, min(_MAX_HISTORY, _HISTORY_BYTES // size))
 
 
+class Backoff:
+    """When comparing pays: every frame, or, while the video moves, one in a few. Safe in several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._frames = 0
+        self._failures = 0
+
+    def next_frame(self) -> tuple[bool, bool]:
+        """Whether to compare the next frame with those before it, and whether to keep it for the next."""
+        with self._lock:
+            place = self._frames % _RARELY
+            self._frames += 1
+            moves = self._failures >= _PATIENCE
+            return not moves or place == 0, not moves or place == _RARELY - 1
+
+    def report(self, reused: bool) -> None:
+        """Whether something of a frame that was compared could be reused."""
+        with self._lock:
+            self._failures = 0 if reused else self._failures + 1
+
+
 class Reuse:
     """A backend's call that repeats an earlier output where the input's samples are those of that call.
 
@@ -86,12 +112,18 @@ class Reuse:
 
         The result can be the array that an earlier call returned.
         """
+        return self.compute(luma, max_value, out)[0]
+
+    def compute(
+        self, luma: Luma, max_value: int, out: Luma | None, compare: bool = True
+    ) -> tuple[Luma, bool]:
+        """As a call; also tells whether anything was reused. Without `compare` nothing is."""
         call = _Call(luma, max_value)
         with self._lock:
-            past = self._past
+            past = self._past if compare else []
             self._past = [call, *past][: history_length(luma.nbytes * self._backend.scale**2)]
         try:
-            plan = self._plan(past, call)
+            plan = self._plan(past, call) if past else None
             result = self._patched(*plan, call, out) if plan else self._backend(luma, max_value, out)
         except BaseException as error:  # whoever waits for this output must not wait forever
             call.output.set_exception(error)
@@ -101,7 +133,7 @@ class Reuse:
         with self._lock:
             self._pixels += luma.size
             self._computed += min(computed, luma.size)
-        return result
+        return result, plan is not None
 
     def repeated(self) -> None:
         """Count a call that the caller avoided: input and output are those of an earlier one."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from upscale.errors import BackendError
 from upscale.frame.repeats import Repeats
-from upscale.frame.reuse import ReceptiveField, Reuse
+from upscale.frame.reuse import Backoff, ReceptiveField, Reuse
 from upscale.media.pixels.planes import bit_depth, gray_frame, max_value, plane_view, write_plane
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class FrameUpscaler:
         self._reach = None if reuse is None else ReceptiveField.of(reuse)
         self._repeats = None if reuse is None else Repeats()
         self._reuses: list[Reuse] = []  # one for each doubling of luma
+        self._backoff = Backoff()
         self._lock = threading.Lock()
         self._kernel = resampler.upper()
         self._local = threading.local()
@@ -64,19 +65,23 @@ class FrameUpscaler:
         """
         if (frame.width, frame.height) == self.size:
             return frame
-        out, whole = self._repeats.find(frame) if self._repeats else (None, False)
+        compare, keep = self._backoff.next_frame() if self._repeats else (False, False)
+        out, whole = self._repeats.find(frame) if self._repeats and compare else (None, False)
+        reused = out is not None
         if out is None:
             out = self._resize(frame, "all")
         if whole:
             for reuse in self._reuses:
                 reuse.repeated()
         elif self._backend is not None:
-            self._write_luma(frame, out, self._backend)
+            reused |= self._write_luma(frame, out, self._backend, compare)
+        if compare:
+            self._backoff.report(reused)
         # Times and side data were copied by swscale's wrapper; the colour tags were replaced for the scaling.
         out.pict_type = 0  # the encoder decides, not the source's GOP
         out.color_range, out.colorspace = frame.color_range, frame.colorspace
         out.color_primaries, out.color_trc = frame.color_primaries, frame.color_trc
-        if self._repeats and not whole:
+        if self._repeats and not whole and (keep or reused):
             self._repeats.remember(frame, out)
         return out
 
@@ -87,30 +92,37 @@ class FrameUpscaler:
         pixels, computed = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
         return 1 - computed / pixels if pixels else 0.0
 
-    def _write_luma(self, frame: av.VideoFrame, out: av.VideoFrame, backend: Backend) -> None:
-        """Luma of `out`: doubled until large enough, then resampled to the exact size."""
+    def _write_luma(self, frame: av.VideoFrame, out: av.VideoFrame, backend: Backend, compare: bool) -> bool:
+        """Luma of `out`: doubled until large enough, then resampled to the exact size.
+
+        Returns:
+            Whether any of it is that of an earlier frame.
+        """
         width, height = self.size
         limit = max_value(frame)
         luma, target = plane_view(frame, 0), plane_view(out, 0)
-        step = 0
+        step, reused = 0, False
         while luma.shape[1] < width or luma.shape[0] < height:
             wanted = (luma.shape[0] * backend.scale, luma.shape[1] * backend.scale)
             into = target if wanted == target.shape else None
-            luma = self._doubler(step, backend)(luma, limit, into)
+            if self._reach is None:
+                luma = backend(luma, limit, into)
+            else:
+                luma, part = self._reuse(step, backend, self._reach).compute(luma, limit, into, compare)
+                reused |= part
             if luma.shape != wanted:
                 raise BackendError(f"{backend.name} returned {luma.shape} where {wanted} was expected")
             step += 1
         if luma is not target:
             fitted = self._resize(gray_frame(luma, bit_depth(frame.format)), "luma")
             write_plane(out, 0, plane_view(fitted, 0))
+        return reused
 
-    def _doubler(self, number: int, backend: Backend) -> Backend | Reuse:
+    def _reuse(self, number: int, backend: Backend, reach: ReceptiveField) -> Reuse:
         """What doubles luma for the first, second, … time."""
-        if self._reach is None:
-            return backend
         with self._lock:
             while len(self._reuses) <= number:
-                self._reuses.append(Reuse(backend, self._reach))
+                self._reuses.append(Reuse(backend, reach))
             return self._reuses[number]
 
     def _resize(self, frame: av.VideoFrame, role: str) -> av.VideoFrame:
