@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import subprocess
 import sys
+import uuid
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from clips import noise_frame, write_video
+from clips import flat_frame, noise_frame, write_video
 
 from upscale.errors import MediaError, UsageError
 from upscale.media.input import open as container
 from upscale.media.input.open import open_input
 from upscale.media.input.reader import Reader
+from upscale.options import DEFAULTS, Options
 
 
 @pytest.mark.parametrize(
@@ -131,7 +134,7 @@ def test_the_limit_reaches_the_decoder(tmp_path: Path, monkeypatch: pytest.Monke
     path = write_video(tmp_path / "x.mkv", range(3), codec="ffv1")
     monkeypatch.setattr(container, "MAX_PIXELS", 64 * 48 - 1)
     with av.open(str(path)) as opened:
-        container.limit_decoder(opened.streams[0])
+        container.limit_decoder(opened.streams[0], DEFAULTS)
         with pytest.raises(av.FFmpegError):
             list(opened.decode(video=0))
 
@@ -139,7 +142,57 @@ def test_the_limit_reaches_the_decoder(tmp_path: Path, monkeypatch: pytest.Monke
 def test_decoders_that_are_not_listed_are_not_run(tmp_path: Path) -> None:
     """MagicYUV had a remotely reachable overflow (CVE-2026-8461)."""
     path = write_video(tmp_path / "x.avi", range(3), codec="magicyuv", pix_fmt="gbrp", picture=_rgb)
-    with pytest.raises(MediaError, match="not on the list"):
+    with pytest.raises(MediaError, match="not on the list of those that are decoded; "):
+        Reader(str(path))
+
+
+def test_a_file_that_the_user_trusts_may_have_any_codec(tmp_path: Path) -> None:
+    """Guards: old screen recordings were refused, and nothing said how to insist; other limits stay."""
+    path = write_video(tmp_path / "x.avi", range(3), codec="magicyuv", pix_fmt="gbrp", picture=_rgb)
+    with pytest.raises(MediaError, match="--trust-input"):
+        Reader(str(path))
+    trusting = Options(trust_input=True)
+    Reader(str(path), trusting).close()
+    (tmp_path / "x.smjpeg").write_bytes(b"\0\nSMJPEG" + bytes(40))
+    with pytest.raises(MediaError, match="--trust-input"):
+        open_input(str(tmp_path / "x.smjpeg"))
+    with pytest.raises(MediaError) as caught:
+        open_input(str(tmp_path / "x.smjpeg"), trusting)
+    assert "trust" not in str(caught.value)
+    (tmp_path / "cat.mp4").write_text("ffconcat version 1.0\nfile x.avi\n")
+    with pytest.raises(MediaError, match="not a supported kind"):
+        open_input(str(tmp_path / "cat.mp4"), trusting)
+
+
+def test_encrypted_mp4_is_refused(tmp_path: Path) -> None:
+    """Guards: ISO common encryption (cenc) was decoded to garbage, with exit code 0."""
+    keys = {
+        "encryption_scheme": "cenc-aes-ctr",
+        "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb",
+        "encryption_kid": "a7e61c373e219033c21091fa607bf3b8",
+    }
+    with av.open(str(tmp_path / "x.mp4"), "w", container_options=keys) as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for n in range(5):
+            out.mux(stream.encode(flat_frame((64, 48), (20 * n, 128, 128))))
+        out.mux(stream.encode(None))
+    with pytest.raises(MediaError, match=r"^encrypted \(DRM\)$"):
+        Reader(str(tmp_path / "x.mp4"))
+
+
+def test_encrypted_asf_is_refused(tmp_path: Path) -> None:
+    """Guards: WMV with the Content Encryption Object (ASF, 3.14) was decoded to garbage, with exit code 0."""
+    path = write_video(tmp_path / "x.wmv", range(5), codec="wmv2")
+    data = path.read_bytes()
+    Reader(str(path)).close()
+    fields = b"".join(struct.pack("<I", len(t)) + t for t in (b"secret", b"DRM\0", b"key\0", b"http://x\0"))
+    guid = uuid.UUID("2211B3FB-BD23-11D2-B4B7-00A0C955FC6E").bytes_le
+    more = guid + struct.pack("<Q", 24 + len(fields)) + fields
+    size, number = struct.unpack_from("<QI", data, 16)
+    header = data[:16] + struct.pack("<QI", size + len(more), number + 1) + data[28:30]
+    path.write_bytes(header + more + data[30:])
+    with pytest.raises(MediaError, match=r"^encrypted \(DRM\)$"):
         Reader(str(path))
 
 

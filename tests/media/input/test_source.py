@@ -15,11 +15,12 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from clips import decode_pts, flat_frame, noise_frame, write_cover_first, write_program, write_video
+from clips import damage, decode_pts, flat_frame, noise_frame, write_cover_first, write_program, write_video
 
 from upscale.errors import UsageError
 from upscale.media.input.convert import ColorTags, Converter, processing_format
-from upscale.media.input.reader import Reader
+from upscale.media.input.parts import frame_times
+from upscale.media.input.reader import Reader, is_hidden
 from upscale.media.input.source import Source
 from upscale.media.pixels.planes import plane_view
 from upscale.options import Options
@@ -153,7 +154,8 @@ def test_packets_are_all_delivered_untouched(tmp_path: Path) -> None:
 SCRIPT = """
 import sys
 from upscale.media.input.convert import ColorTags, Converter, processing_format
-from upscale.media.input.reader import Reader
+from upscale.media.input.parts import frame_times
+from upscale.media.input.reader import Reader, is_hidden
 from upscale.media.input.source import Source
 with Source("-") as source:
     counts = {}
@@ -434,3 +436,101 @@ def test_real_clips_agree_with_plain_decoding(samples: Path, name: str) -> None:
     assert Counter(p.stream_index for p in packets) == plain
     assert source.stats.damage() == []
     assert source.notes == []
+
+
+def times_of(frames: list[av.VideoFrame]) -> list[int]:
+    return [round(f.pts * Fraction(f.time_base) * 25) for f in frames]
+
+
+def test_b_frames_in_avi_come_at_ffmpegs_best_effort_times(tmp_path: Path) -> None:
+    """Guards: AVI has decoding times only; a hole after frame 1, all others a frame late against the sound.
+
+    FFmpeg's program shows each frame at the dts of the packet that completed it (guess_correct_pts).
+    """
+    path = write_video(tmp_path / "x.avi", range(30), options={"bf": "2", "b_strategy": "0", "g": "15"})
+    source, frames, _ = read(path)
+    assert times_of(frames) == list(range(2, 32))
+    assert {f.duration for f in frames} == {1}
+    assert (source.stats.adjusted_timestamps, source.stats.damage()) == (0, [])
+
+
+@pytest.mark.parametrize("name", ["x.mp4", "x.mkv"])
+def test_files_whose_display_times_are_decoding_times_have_even_steps(name: str, tmp_path: Path) -> None:
+    """Guards: VC-1 and SVQ3 in MP4, WMV with B-frames: pairs of frames were 0 to 2 ms apart."""
+    good = write_video(tmp_path / "good.mkv", range(30), options={"bf": "2", "b_strategy": "0"})
+    path = tmp_path / name
+    with av.open(str(good)) as given, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(given.streams.video[0])
+        for n, packet in enumerate(p for p in given.demux(video=0) if p.size):
+            packet.pts = packet.dts = 40 * n
+            packet.stream, packet.time_base = stream, MS
+            out.mux(packet)
+    source, frames, _ = read(path)
+    times = times_of(frames)
+    assert len(times) == 30
+    assert {b - a for a, b in pairwise(times)} == {1}
+    assert (source.stats.adjusted_timestamps, source.stats.damage()) == (0, [])
+    assert frame_times(str(path), Options())[1] is False  # of segments: only their number is sure
+
+
+def test_empty_chunks_of_avi_show_the_last_frame_again(tmp_path: Path) -> None:
+    """Guards: "45 of 51 frames", exit code 3, for a capture whose dropped frames are chunks of 0 bytes."""
+    at = [0, 2, 3, 4, 6, 9, 10, 11, 12, *range(20, 40)]
+    path = write_video(tmp_path / "x.avi", at, codec="mpeg4")
+    source, frames, _ = read(path)
+    assert source.info_video.frames == 40
+    assert times_of(frames) == at
+    assert source.stats.damage() == []
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"idx1")])
+    assert damage(path) == []  # their places in time tell, too
+    path.write_bytes(data[: data.index(b"idx1") - 1200])
+    assert damage(path)
+
+
+def test_hidden_frames_are_not_missed(tmp_path: Path) -> None:
+    """Guards: "90 of 95 frames" for VP8 with alt-ref frames, which are decoded but never shown."""
+    shown = write_video(tmp_path / "shown.ivf", range(30), codec="libvpx", options={"b": "200k"})
+    path = tmp_path / "x.ivf"
+    with av.open(str(shown)) as given, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(given.streams.video[0])
+        number = 0
+        for packet in (p for p in given.demux(video=0) if p.size):
+            hidden = av.Packet(bytes([bytes(packet)[0] & ~0x10]) + bytes(packet)[1:])
+            for copy in [packet, hidden] if packet.pts % 10 == 5 else [packet]:
+                copy.stream, copy.pts, copy.dts = stream, number, number
+                out.mux(copy)
+                number += 1
+    source, frames, _ = read(path)
+    assert source.info_video.frames == 33
+    assert len(frames) == 30
+    assert source.stats.damage() == []
+
+
+@pytest.mark.parametrize(
+    ("codec", "data", "hidden"),
+    [
+        ("vp8", "10", False), ("vp8", "00", True), ("h264", "00", False),
+        ("vp9", "8200", False), ("vp9", "8000", True), ("vp9", "8800", False), ("vp9", "80c1", False),
+        ("vp9", "b100", False), ("vp9", "b000", True), ("vp9", "b400", False),
+    ],
+)  # fmt: skip
+def test_what_a_header_says_about_showing(codec: str, data: str, hidden: bool) -> None:
+    """RFC 6386, 9.1, and VP9, 6.2: show_frame; also profile 3, frames shown again, superframes."""
+    assert is_hidden(codec, av.Packet(bytes.fromhex(data))) == hidden
+
+
+def test_a_stream_begins_with_its_first_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards: a job's output was thrown away because its first frame lay before the container's start."""
+
+    class LateStart:
+        def __init__(self, container: Any) -> None:
+            self._container = container
+            self.start_time = container.start_time + 26_000
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._container, name)
+
+    monkeypatch.setattr(Source, "container", property(lambda self: LateStart(self._reader.container)))
+    path = write_program(tmp_path / "p.ts", seconds=1, offset=6.4)
+    assert read(path)[1][0].pts == 0

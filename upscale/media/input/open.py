@@ -2,7 +2,7 @@
 
 An input is one local file, standard input, or what the user typed as a URL or capture device
 (`upscale.media.input.address`): no playlists that name further files, no exotic decoders, no picture beyond
-`MAX_PIXELS`. The limits are given twice, to the demuxer (for its
+`MAX_PIXELS`. `Options.trust_input` lifts the lists. The limits are given twice, to the demuxer (for its
 own probing) and to every decoder, because FFmpeg does not hand them from one to the other.
 """
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Largest picture that is decoded (8192 x 8192): a 31 kB PNG can claim 256 Mpx.
 MAX_PIXELS = 8192 * 8192
+
+ENCRYPTED = "encrypted (DRM)"
 
 TOO_LARGE = f"the picture has more than {MAX_PIXELS} pixels"
 
@@ -68,10 +70,19 @@ _CODECS = ",".join(
     )
 )
 
+#: Demuxers that lead to further files or to the network, or take their input for a program: never for a file.
+_REACH_OUT = frozenset(
+    "avisynth concat concatf dash dvdvideo hls imf image2 image2pipe lavfi libcdio rtp rtsp sap sdp "
+    "vapoursynth vobsub webm_dash_manifest".split()
+)
+
+#: How to read a file that the lists refuse.
+_INSIST = "; if you trust the file, try --trust-input"
+
 #: FFmpeg's wording of what happens to files outside the whitelists, and ours.
 _REASONS = {
-    "Format not on whitelist": "not a supported kind of file",
-    "not on whitelist": "the codec is not on the list of those that are decoded",
+    "Format not on whitelist": f"not a supported kind of file{_INSIST}",
+    "not on whitelist": f"the codec is not on the list of those that are decoded{_INSIST}",
     "max pixel count": TOO_LARGE,
 }
 
@@ -145,26 +156,25 @@ def open_input(path: str, options: Options = DEFAULTS, *, stills: bool = False) 
 
     Args:
         path: see `upscale.media.input.address`.
-        options: `timeout` and `input_options` are for URLs and devices.
+        options: `timeout` and `input_options` are for URLs and devices; `trust_input` lifts the lists of
+            formats and codecs, but for what leads to further files. Other limits stay.
         stills: take still pictures, too.
 
     Raises:
         UsageError: not a regular file, or a still picture that is not wanted.
-        MediaError: FFmpeg cannot read it, with FFmpeg's own reason; nothing came in time.
+        MediaError: FFmpeg cannot read it, with FFmpeg's own reason; it is encrypted; no data came in time.
     """
     address = parse(path)
     if not address.live:
         check_input(path)
-    formats = address.device or ",".join(filter(None, (_FORMATS, address.formats)))
     settings = {
         **dict(address.options),
         **(options.input_options if address.live else {}),
         # PyAV asks for pts made of the next packet's dts, which is wrong where there are B-frames.
         "fflags": "-genpts",
         "protocol_whitelist": address.protocols,
-        "format_whitelist": formats,
-        "codec_whitelist": _CODECS,
-        "max_pixels": str(MAX_PIXELS),
+        "format_whitelist": _formats(address, options),
+        **_decoder_limits(options),
     }
     limits = (options.timeout, options.timeout) if address.live else None
     begun = time.monotonic()
@@ -181,9 +191,28 @@ def open_input(path: str, options: Options = DEFAULTS, *, stills: bool = False) 
     if container.format.name in STILL_FORMATS and not stills:
         container.close()
         raise UsageError("a still picture, not a video", path=path)
+    if container.format.name == "asf" and "ASF_Protection_Type" in container.metadata:
+        container.close()
+        raise MediaError(ENCRYPTED, path=path)
     for stream in container.streams:
-        limit_decoder(stream)
+        limit_decoder(stream, options)
     return container
+
+
+def _formats(address: Address, options: Options) -> str:
+    """The demuxers that may be used, comma separated."""
+    if address.device:
+        return address.device
+    if not options.trust_input:
+        return ",".join(filter(None, (_FORMATS, address.formats)))
+    trusted = sorted(name for name in av.formats_available if not _REACH_OUT & {*name.split(",")})
+    return ",".join([*trusted, *filter(None, [address.formats])])
+
+
+def _decoder_limits(options: Options) -> dict[str, str]:
+    """Options of demuxers and decoders alike."""
+    limits = {"max_pixels": str(MAX_PIXELS)}
+    return limits if options.trust_input else {**limits, "codec_whitelist": _CODECS}
 
 
 def _by_name(address: Address) -> str | None:
@@ -208,12 +237,12 @@ def _open_error(error: BaseException, address: Address) -> MediaError:
     return media_error(error, address.text)
 
 
-def limit_decoder(stream: Stream) -> None:
+def limit_decoder(stream: Stream, options: Options) -> None:
     """Put the limits on a stream's decoder; must run before its first packet is decoded."""
     context: Any = stream.codec_context
     if context is None:  # unknown codec
         return
-    context.options = {"max_pixels": str(MAX_PIXELS), "codec_whitelist": _CODECS}
+    context.options = _decoder_limits(options)
     if stream.type == "video":
         # Where the stream says nothing, 4:2:0 chroma is sited as MPEG-2, H.264 and HEVC do. Decoders
         # that know better (MPEG-1, JPEG: centre; an explicit tag) overwrite it.

@@ -15,6 +15,7 @@ from av.stream import Disposition
 from upscale.errors import MediaError, NoVideo
 from upscale.media.input import open as container
 from upscale.media.input.address import STDIN, parse
+from upscale.media.input.avi import empty_chunks
 from upscale.media.input.clock import ARRIVAL_TICK, CLOCKLESS, DISCONTINUOUS, NO_PTS, ClockJumps
 from upscale.media.input.open import ffmpeg_reasons, media_error, open_input, reason, silence
 from upscale.media.input.siting import headers_name_siting
@@ -29,6 +30,12 @@ PREFETCH_FRAMES = 4
 
 #: Video packets after which "no frame could be decoded" is said, and bytes held meanwhile.
 PREFETCH_PACKETS, PREFETCH_BYTES = 3000, 256 << 20
+
+#: Codecs of screen recordings, whose decoders give no frame for a packet that changes nothing.
+_NOTHING_NEW = frozenset(
+    "cinepak cscd flashsv flashsv2 g2m msrle mss1 mss2 msvideo1 mts2 qtrle rpza smc tscc tscc2 vmnc "
+    "zmbv".split()
+)
 
 
 @dataclass(slots=True)
@@ -141,8 +148,6 @@ class Reader:
             self.clockless = self.address.live and self.container.format.name in CLOCKLESS
             if self.clockless:
                 self.time_base = ARRIVAL_TICK
-            # Of other formats the index is no list of packets.
-            self._indexed = len(self.video.index_entries) if self.container.format.name in NO_PTS else 0
             self._open_decoder()
             self._items = self._read()
             self.first = self._prefetch()
@@ -178,22 +183,24 @@ class Reader:
         """Whether `end` was called."""
         return self._ended
 
-    @property
-    def index_done(self) -> bool:
-        """Whether every packet that an AVI file's index lists was read: there is nothing more in it."""
-        return 0 < self._indexed <= self.stats.packets
-
-    def promised_frames(self) -> int:
+    def promised_frames(self, given: int) -> int:
         """Frames that the container's count or index promised, as far as they are to be shown; 0 if unknown.
 
         AVI counts empty chunks, too, which mean "show the last frame again": they have a place in time, but
-        are no packets.
+        are no packets. Of screen recorders' codecs, packets mean that.
+
+        Args:
+            given: frames that the video gave.
+
+        Raises:
+            OSError: the file cannot be read any more.
         """
         stats, promised = self.stats, self.video.frames
-        if self.index_done:
-            promised = stats.packets
-        elif self.container.format.name in NO_PTS:
-            promised -= max(0, stats.last_dts + 1 - stats.packets)
+        if self.container.format.name in NO_PTS:
+            empty = empty_chunks(self.path, self.video.index) if self.address.protocols == "file" else None
+            promised -= max(0, stats.last_dts + 1 - stats.packets) if empty is None else empty
+        if self.video.codec_context.codec.canonical_name in _NOTHING_NEW:
+            promised -= max(0, stats.packets - stats.decode_errors - given)
         return max(0, promised - stats.discarded - stats.hidden)
 
     def __iter__(self) -> Iterator[av.VideoFrame | av.Packet[Any]]:
@@ -276,6 +283,8 @@ class Reader:
             if jumps is not None:
                 jumps.fix(packet)
                 self.stats.clock_jumps = jumps.count
+            if packet.has_sidedata("encryption_info"):  # MP4's common encryption, Matroska's
+                raise MediaError(container.ENCRYPTED, path=self.path)
             if packet.size and not self.stats.packets and packet.stream.index == self.video.index:
                 self._look_at_headers(packet)
             if packet.stream.index != self.video.index:

@@ -258,11 +258,10 @@ class Source(Closing):
         """Ticks for which the last frame of the stream is shown.
 
         MP4 stores how far decoding times are apart; with B-frames the last of these belongs to another
-        frame, but their sum is the end of the track. In AVI empty chunks may follow: "show it again".
+        frame, but their sum is the end of the track.
         """
         stream = self.video
-        known = self.info.format == MP4 or self._reader.index_done
-        if not known or not stream.duration or self._reader.stats.discarded:
+        if self.info.format != MP4 or not stream.duration or self._reader.stats.discarded:
             return duration
         rest = (stream.start_time or 0) + stream.duration - pts
         return rest if rest > 0 else duration
@@ -363,11 +362,13 @@ class Source(Closing):
             return
         if self._reader.ended:
             return
-        promised = self._reader.promised_frames()
+        try:
+            promised = self._reader.promised_frames(self.stats.frames)
+        except OSError as error:
+            raise media_error(error, self._reader.path) from None
         tolerance = 2 + promised // 50 if self.info.format in NO_PTS else 0
         self.stats.expected_frames = promised if promised > self.stats.frames + tolerance else 0
-        promises = self.info.format in PROMISED_DURATION and not self._reader.index_done
-        if promises and self.info.duration is not None:
+        if self.info.duration is not None and self.info.format in PROMISED_DURATION:
             # MP4 counts from the first time stamp, the others from zero.
             begin = self.info.start if self.info.format == MP4 else 0.0
             missing = begin + self.info.duration - read.last_end
