@@ -11,6 +11,7 @@ from upscale.events import OnEvent, Result, ignore
 from upscale.jobs.batch import upscale_directory, upscale_files
 from upscale.media.input.stills import picture_format
 from upscale.options import Options
+from upscale.pictures.names import is_numbered
 
 if TYPE_CHECKING:
     from upscale.media.input.probe import MediaInfo
@@ -45,13 +46,18 @@ def upscale_file(
             with a URL or a device as the input, after what was recorded is finished under its name.
     """
     given, wanted, options = os.fspath(input), _path(output), options or Options()
-    if options.cluster is not None and picture_format(given) is None:
+    if options.cluster is not None and not _is_local(given, wanted):
         from upscale.jobs.cluster.client import upscale_on_cluster
 
         return upscale_on_cluster(given, wanted, options, on_event)
     from upscale.jobs.resume.local import upscale_here
 
     return upscale_here(given, wanted, options, on_event)
+
+
+def _is_local(input: str, output: str | None) -> bool:
+    """Whether a cluster has nothing to do with a job: pictures, also numbered ones."""
+    return picture_format(input) is not None or any(is_numbered(name) for name in (input, output or ""))
 
 
 def _path(place: Place | None) -> str | None:

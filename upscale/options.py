@@ -63,6 +63,7 @@ class Options:
             "local" to start one here; None works in this process. It takes precedence over `jobs`.
         jobs: directories: files at once, each in a process of its own; no more than there are cores.
         container: FFmpeg name of the output format; None takes it from the file name.
+        fps: of numbered pictures (``frames/%04d.png``) as the input; None is 25.
     """
 
     target: str | None = None
@@ -99,6 +100,7 @@ class Options:
     resume: bool = True
     cluster: str | None = None
     container: str | None = None
+    fps: float | None = None
 
 
 #: What is meant where nobody asks for anything.

@@ -112,6 +112,8 @@ input_options = options(
     click.option("-ss", "start", type=Time(), help="Begin here: seconds or HH:MM:SS.mmm."),
     click.option("-t", "length", type=Time(), help="Keep this much."),
     click.option("-to", "stop", type=Time(), help="End here, on the input's clock."),
+    click.option("--fps", type=float, metavar="N",
+                 help="Numbered pictures (frames/%04d.png): frames per second [25]."),
     flag("-an", "no_audio", help="Leave out audio."),
     flag("-sn", "no_subtitles", help="Leave out subtitles."),
     flag("--keep-interlaced", help="Refuse interlaced video, do not deinterlace."),

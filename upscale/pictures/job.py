@@ -7,12 +7,11 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from upscale.errors import UsageError
-from upscale.events import OnEvent, Result, Start
+from upscale.events import OnEvent, Result, Start, ignore
 from upscale.job import naming
 from upscale.job.prepare import find_model
 from upscale.job.report import Reporter
 from upscale.job.sizing import target_size
-from upscale.model.weights import ModelFiles
 from upscale.options import DEFAULTS, Options
 from upscale.pictures.enlarge import Enlarger
 from upscale.pictures.metadata import resized
@@ -34,15 +33,68 @@ _VIDEO_OPTIONS = {
 }
 
 
+class Loaded:
+    """A network that is loaded for the first picture and kept for further ones of as many bits."""
+
+    def __init__(self, stack: ExitStack, options: Options) -> None:
+        """
+        Args:
+            stack: frees the network when it is left.
+
+        Raises:
+            UsageError, ModelError: as `upscale.job.prepare.find_model`.
+        """
+        self._stack, self._options = stack, options
+        self._model = find_model(options)
+        self._enlargers: dict[int, tuple[str, Enlarger]] = {}
+        self.model = self._model if isinstance(self._model, str) else self._model.name
+
+    def for_picture(self, picture: Picture) -> tuple[str, Enlarger]:
+        """Name of the runtime, and what enlarges pictures such as this one.
+
+        Raises:
+            BackendError, ModelError, UsageError: as `upscale.backends.load`.
+        """
+        found = self._enlargers.get(picture.bits)
+        if found is None:
+            found = self._enlargers[picture.bits] = self._load(picture)
+        return found
+
+    def _load(self, picture: Picture) -> tuple[str, Enlarger]:
+        o, model = self._options, self._model
+        if isinstance(model, str):
+            return "Pillow", Enlarger(backend=None, kernel=model)
+        from upscale import backends
+        from upscale.backends import auto
+        from upscale.frame.reuse import ReceptiveField
+        from upscale.system.cores import plan_threads
+
+        way, _ = auto.choose(
+            model, picture.height, picture.width,
+            backend=o.backend, precision=o.precision, device=o.device, threads=o.threads, bits=picture.bits,
+        )  # fmt: skip
+        backend = self._stack.enter_context(
+            backends.load(way.backend, model, precision=way.precision, device=way.device, threads=o.threads)
+        )
+        reach = None if model.config is None else ReceptiveField.of(model.config)
+        workers = plan_threads(o.threads).workers
+        return backend.description, Enlarger(backend=backend, reach=reach, workers=workers)
+
+
 def upscale_picture(
-    input: str, output: str | None = None, options: Options = DEFAULTS, on_event: OnEvent = lambda event: None
+    input: str,
+    output: str | None = None,
+    options: Options = DEFAULTS,
+    on_event: OnEvent = ignore,
+    loaded: Loaded | None = None,
 ) -> Result:
     """Upscale one still picture.
 
     Args:
         input, output, options: as `upscale.upscale_file`; the output's extension decides its format, the
             default is the input's.
-        on_event: called with `Start`, `Warned` and, at the end, `Result`.
+        on_event: called with `Warned`, `Start` and, at the end, `Result`.
+        loaded: the network, where several pictures share it.
 
     Raises:
         UpscaleError: as `upscale.upscale_file`; nothing is left under the output's name that was not there
@@ -54,47 +106,46 @@ def upscale_picture(
         raise UsageError("name a file for a picture: stdout takes videos")
     check_output(input, path, options.overwrite)
     kind = output_format(path)
-    model = find_model(options)
-    picture = read_picture(input)
-    size = target_size(picture, options)
-    notes = [*picture.notes, *check_format(picture, path), *_unused(options)]
-    for note in notes:
-        reporter.warn(note)
-    decoded = time.perf_counter()
     with ExitStack() as stack:
-        name, backend, enlarger = load_enlarger(stack, model, picture, options)
-        reporter.send(
-            Start(
-                input=input,
-                output=path,
-                source_size=(picture.width, picture.height),
-                size=size,
-                frames=1,
-                duration=None,
-                model=name,
-                strength=options.strength,
-                backend=backend,
-                encoder=kind,
-                pix_fmt=picture.pix_fmt,
-            )
+        loaded = loaded or Loaded(stack, options)
+        picture = read_picture(input)
+        size = target_size(picture, options)
+        for note in (*picture.notes, *check_format(picture, path), *_unused(options)):
+            reporter.warn(note)
+        decoded = time.perf_counter()
+        backend, enlarger = loaded.for_picture(picture)
+        start = Start(
+            input=input,
+            output=path,
+            source_size=(picture.width, picture.height),
+            size=size,
+            frames=1,
+            duration=None,
+            model=loaded.model,
+            strength=options.strength,
+            backend=backend,
+            encoder=kind,
+            pix_fmt=picture.pix_fmt,
         )
-        processor = time.process_time()
+        reporter.send(start)
+        cpu_begun = time.process_time()
         larger = enlarger(picture, size)
     enlarged = time.perf_counter()
-    larger = replace(larger, metadata=resized(larger.metadata, size))
-    size_bytes = write_picture(larger, path, overwrite=options.overwrite)
+    written = write_picture(
+        replace(larger, metadata=resized(larger.metadata, size)), path, overwrite=options.overwrite
+    )
     ended = time.perf_counter()
     result = Result(
         input=input,
         output=path,
         frames=1,
         size=size,
-        bytes=size_bytes,
+        bytes=written,
         duration=0.0,
         seconds=ended - reporter.started,
         fps=1 / (ended - reporter.started),
         speed=0.0,
-        cpu_seconds=time.process_time() - processor,
+        cpu_seconds=time.process_time() - cpu_begun,
         busy={
             "decode": decoded - reporter.started,
             "network": enlarged - decoded,
@@ -104,49 +155,13 @@ def upscale_picture(
         decode_errors=0,
         corrupt_frames=0,
         adjusted_timestamps=0,
-        model=name,
+        model=loaded.model,
         strength=options.strength,
         backend=backend,
         warnings=tuple(reporter.warnings),
     )
     reporter.send(result)
     return result
-
-
-def load_enlarger(
-    stack: ExitStack, model: ModelFiles | str, picture: Picture, options: Options
-) -> tuple[str, str, Enlarger]:
-    """Names of the model and of the runtime, and what enlarges pictures such as this one.
-
-    Args:
-        stack: frees the network when it is left.
-
-    Raises:
-        BackendError, ModelError, UsageError: as `upscale.backends.load`.
-    """
-    if isinstance(model, str):
-        return model, "Pillow", Enlarger(backend=None, kernel=model)
-    from upscale import backends
-    from upscale.backends import auto
-    from upscale.frame.reuse import ReceptiveField
-    from upscale.system.cores import plan_threads
-
-    way, _ = auto.choose(
-        model,
-        picture.height,
-        picture.width,
-        backend=options.backend,
-        precision=options.precision,
-        device=options.device,
-        threads=options.threads,
-        bits=picture.bits,
-    )
-    backend = stack.enter_context(
-        backends.load(way.backend, model, precision=way.precision, device=way.device, threads=options.threads)
-    )
-    reach = None if model.config is None else ReceptiveField.of(model.config)
-    workers = plan_threads(options.threads).workers
-    return model.name, backend.description, Enlarger(backend=backend, reach=reach, workers=workers)
 
 
 def _unused(options: Options) -> list[str]:

@@ -8,6 +8,8 @@ reaches a file, a file never reaches the network.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from upscale.errors import UsageError
@@ -95,13 +97,27 @@ class Address:
     options: tuple[tuple[str, str], ...] = ()
 
 
+#: What is read from a pipe of this process while a job runs: text of the input → the pipe's end.
+_PIPES: dict[str, int] = {}
+
+
+@contextmanager
+def piped(text: str, descriptor: int) -> Iterator[None]:
+    """While the block runs, the input `text` means what comes through a pipe, which stays open."""
+    _PIPES[text] = descriptor
+    try:
+        yield
+    finally:
+        del _PIPES[text]
+
+
 def parse(text: str) -> Address:
     """What `text` means. Looks at nothing but the text.
 
     A file that is called like a URL or a device is reached with a path: ``./v4l2:x.mkv``.
     """
-    if text == STDIN:
-        return Address(text=text, url="pipe:0", protocols="pipe")
+    if text == STDIN or text in _PIPES:
+        return Address(text=text, url=f"pipe:{_PIPES.get(text, 0)}", protocols="pipe")
     if found := _URL.match(text):
         scheme = found[1].lower()
         return Address(

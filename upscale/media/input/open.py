@@ -135,8 +135,8 @@ def check_input(path: str) -> None:
         UsageError: a directory, a FIFO, a device or a socket.
         MediaError: missing, empty, unreadable, or a broken link.
     """
-    if path == STDIN:
-        if sys.stdin is None or getattr(sys.stdin, "closed", False):
+    if parse(path).protocols == "pipe":
+        if path == STDIN and (sys.stdin is None or sys.stdin.closed):
             raise UsageError("standard input is closed")
         return
     try:

@@ -30,13 +30,25 @@ def picture_format(path: str) -> str | None:
     """
     if os.path.splitext(path)[1][1:].lower() not in PICTURE_EXTENSIONS or not os.path.isfile(path):
         return None
-    try:
-        with open(path, "rb") as file:
-            head = file.read(_HEAD)
-    except OSError:
-        return None
+    head = _head(path)
     found = next((name for name, begin in _BEGINNINGS.items() if begin.match(head)), None)
     return None if found is None or is_animated(head) else found
+
+
+def is_animated_webp(path: str) -> bool:
+    """Whether a file is an animated WebP, which FFmpeg does not decode."""
+    if os.path.splitext(path)[1].lower() != ".webp" or not os.path.isfile(path):
+        return False
+    head = _head(path)
+    return _BEGINNINGS["WEBP"].match(head) is not None and is_animated(head)
+
+
+def _head(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(_HEAD)
+    except OSError:
+        return b""
 
 
 def is_animated(head: bytes) -> bool:
