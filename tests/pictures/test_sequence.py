@@ -62,7 +62,7 @@ def test_ten_comes_after_nine_and_gaps_are_closed(tmp_path: Path) -> None:
 def test_the_rate_is_said_where_none_is_given(tmp_path: Path) -> None:
     given = write_frames(tmp_path / "in")
     result = upscale_file(given, tmp_path / "out.mp4", LANCZOS)
-    assert result.warnings == (f"{COUNT} pictures at 25 frames per second: --fps says another rate",)
+    assert result.warnings[0] == f"{COUNT} pictures at 25 frames per second: --fps says another rate"
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert container.streams.video[0].average_rate == 25
 
