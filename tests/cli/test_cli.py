@@ -16,8 +16,8 @@ from conftest import MakeClip
 
 from upscale.cli.main import run
 from upscale.cli.run import Job
-from upscale.cli.text import bytes_text, clean, table
-from upscale.events import OnEvent
+from upscale.cli.text import bytes_text, clean, json_text, table
+from upscale.events import OnEvent, Warned
 from upscale.options import Options
 
 
@@ -404,6 +404,14 @@ def test_text_is_made_harmless() -> None:
     assert clean("a\x1b]0;x\x07b\r\nc\x9bd\udcffe\u202ef") == "a?]0;x?b??c?d?e?f"
     assert clean("Ünïcode 漢字 🎬") == "Ünïcode 漢字 🎬"
     assert clean("rtsp://me:secret@camera/x: gone") == "rtsp://me:***@camera/x: gone"
+
+
+def test_json_shows_no_passwords() -> None:
+    """Guards: events and `info` gave the input's URL as it was typed."""
+    event = Warned(input="rtsp://me:se@cret@camera/x", message="https://h/x?token=abc: gone")
+    (shown,) = json.loads(json_text({"a": [event.as_json()]}))["a"]
+    assert shown["input"] == "rtsp://me:***@camera/x"
+    assert shown["message"] == "https://h/x?token=*** gone"
 
 
 def test_sizes_and_tables_for_people() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from upscale.cli.arguments import (
     network_options,
     size_options,
 )
-from upscale.cli.text import bytes_text, say, table
+from upscale.cli.text import bytes_text, json_text, say, table
 from upscale.cli.timecode import format_time
 from upscale.errors import UsageError
 
@@ -72,7 +71,7 @@ def bench(
         report, text = _measure(given)
     click.echo(text)
     if as_json:
-        click.echo(json.dumps(report))
+        click.echo(json_text(report))
 
 
 def _measure(given: dict[str, Any]) -> tuple[dict[str, Any], str]:

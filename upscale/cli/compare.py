@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from upscale.cli.arguments import CONTEXT, Time, flag, target_option
 from upscale.cli.score import figures_table
-from upscale.cli.text import clean, say, status_line
+from upscale.cli.text import clean, json_text, say, status_line
 
 if TYPE_CHECKING:
     from upscale.compare.job import Report
@@ -63,7 +62,7 @@ def compare(
     report = job.compare(request, show)
     show("")
     if as_json:
-        click.echo(json.dumps(report.to_json()))
+        click.echo(json_text(report.to_json()))
     elif not quiet:
         _print(report)
     return 0

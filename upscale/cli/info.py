@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from upscale.cli.arguments import CONTEXT, flag
-from upscale.cli.text import bytes_text, clean, table
+from upscale.cli.text import bytes_text, clean, json_text, table
 from upscale.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def info(name: str, output: str | None, as_json: bool) -> None:
     if name == "-":
         raise UsageError("info reads its input twice, so it needs a file", path=name)
     facts, text = _model(name) if _is_model(name) else _video(name, output)
-    print(json.dumps(facts) if as_json else text)
+    print(json_text(facts) if as_json else text)
 
 
 def _is_model(name: str) -> bool:

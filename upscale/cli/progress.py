@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from upscale.cli.text import bytes_text, clean, on_terminal, say, table
+from upscale.cli.text import bytes_text, clean, json_text, on_terminal, say, table
 from upscale.cli.timecode import format_time
 from upscale.events import (
     JSON_VERSION,
@@ -68,7 +67,7 @@ class _JsonLines:
 
     def __call__(self, event: Event) -> None:
         if self._progress or not isinstance(event, Progress):
-            print(json.dumps(event.as_json() | self._version), file=self._stream, flush=True)
+            print(json_text(event.as_json() | self._version), file=self._stream, flush=True)
             self._version = {}
 
 
@@ -174,7 +173,7 @@ class _LiveDisplay:
                 self._number += 1
                 self._drop(event)
                 number = f"[{self._number}/{self._files}] " if self._files else ""
-                name = clean(event.input.rpartition("/")[2])
+                name = clean(event.input).rpartition("/")[2]
                 self._tasks[event.input] = self._bar.add_task(
                     "", total=event.frames or None, file=number + name, state="starting"
                 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from upscale.cli.arguments import CONTEXT, flag
-from upscale.cli.text import say, status_line, table
+from upscale.cli.text import json_text, say, status_line, table
 
 if TYPE_CHECKING:
     from upscale.metrics.clips import Upscaler
@@ -87,7 +87,7 @@ def score(
         _print(title, by_name)
     if output is not None:
         _save(output, results)
-    click.echo(json.dumps({title: _means(by_name) for title, by_name in results.items()}))
+    click.echo(json_text({title: _means(by_name) for title, by_name in results.items()}))
     return 0
 
 

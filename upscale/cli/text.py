@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
+from typing import Any
+
+from upscale.media.input.address import masked
 
 # C0, DEL and C1 controls can drive a terminal; lone surrogates (undecodable file names) cannot be
 # encoded; bidirectional controls can make a name read as another.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-# The password of a URL.
-_SECRET = re.compile(r"(\w://[^/\s:@]*:)[^/\s@]+@")
-
-
 def clean(text: object) -> str:
     """`text` on one line, with everything that a terminal could obey shown as ``?``, and no passwords."""
-    return _SECRET.sub(r"\1***@", _UNSAFE.sub("?", str(text)))
+    return _UNSAFE.sub("?", masked(str(text)))
+
+
+def json_text(value: Any) -> str:
+    """`value` as one line of JSON, without the passwords of URLs."""
+    return json.dumps(_masked(value))
+
+
+def _masked(value: Any) -> Any:
+    match value:
+        case str():
+            return masked(value)
+        case dict():
+            return {key: _masked(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_masked(item) for item in value]
+        case _:
+            return value
 
 
 def say(message: object, path: str | None = None) -> None:

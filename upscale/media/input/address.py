@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from upscale.errors import UsageError
 
@@ -67,6 +68,11 @@ INPUT_OPTIONS = frozenset(
 
 _URL = re.compile(f"({'|'.join(_SCHEMES)})://", re.IGNORECASE)
 _DEVICE = re.compile(f"({'|'.join(DEVICES)}):(?=.)", re.IGNORECASE)
+
+#: A URL in a message, also one whose password holds a space.
+_IN_TEXT = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^\s/?#@:]*:(?!\d+\b)[^\n@]*@)?\S*", re.IGNORECASE)
+_NAMED = re.compile(r"(?<=[a-z]=)(?<!user=)[^/&;]*", re.IGNORECASE)
+_VALUE = re.compile(r"([?#&;](?:[^=&;#]*=)?)[^&;#]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +144,32 @@ def parse(text: str) -> Address:
         )
     # "file:" keeps names such as "concat:x" or "http:x" from being taken for protocols.
     return Address(text=text, url="file:" + text, protocols="file", reopens=True)
+
+
+def masked(text: str) -> str:
+    """`text` with the secrets of every URL in it shown as ``***``: for messages, JSON and tags.
+
+    Secrets are the password, or what stands alone before the ``@``; the values of query and fragment; and
+    what a path calls a password, a key or a token, as cameras do. What may be one counts as one: an ``@``
+    behind the host takes all before it along.
+    """
+    return _IN_TEXT.sub(lambda found: _masked_url(found[0]), text)
+
+
+def _masked_url(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    # The parser ends the host at the first slash; a password that was not encoded may hold one.
+    host = urlsplit("//" + rest.replace("[", "").replace("]", "")).netloc
+    name, colon, port = host.partition(":")
+    has_port = port.isdecimal() and ("." in name or name == "localhost")
+    who = ""
+    if "@" in host or (colon and not has_port and "@" in rest):
+        secret, _, rest = rest.rpartition("@")
+        user, colon, _ = secret.partition(":")
+        who = f"{user}:***@" if colon and not set(user) & set("@/?#") else "***@"
+    path = re.match("[^?#]*", rest)[0]  # type: ignore[index]
+    values = _VALUE.sub(r"\1***", rest[len(path) :])
+    return f"{scheme}://{who}{_NAMED.sub(r'***', path)}{values}"
 
 
 def is_live(text: str) -> bool:
