@@ -11,6 +11,7 @@ import pytest
 from rich_clip import HDR, passage, write_hdr
 
 from upscale.media.input.hdr import PARAMETER_OPTION, HdrMetadata
+from upscale.media.input.sidedata import read
 from upscale.media.input.source import Source
 from upscale.options import Options
 
@@ -28,7 +29,7 @@ def test_side_data_structures() -> None:
 
 
 def test_frame_without_side_data() -> None:
-    assert HdrMetadata.from_frame(av.VideoFrame(16, 16, "yuv420p10le")) is None
+    assert HdrMetadata.from_side_data(read(av.VideoFrame(16, 16, "yuv420p10le"))) is None
 
 
 def test_parameters() -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from upscale.media.input.matroska import structure
 from upscale.media.input.mpegts import find_losses
 from upscale.media.input.open import media_error
+from upscale.media.input.sidedata import kinds
 
 if TYPE_CHECKING:
     import av
@@ -47,6 +48,7 @@ class SourceStats:
         lost_bytes: of the file, cut off or outside its structure (Matroska, transport streams).
         lost_packets: that lie in the file but did not come out of it, or for which time is left out.
         corrupt_packets: of other streams, which the demuxer marked as damaged.
+        side_data: kind of frame side data (`sidedata.kinds`) → frames that carried it.
         broken: why reading stopped before the sender said that this is the end; "" if it did.
     """
 
@@ -60,6 +62,7 @@ class SourceStats:
     lost_bytes: int = 0
     lost_packets: int = 0
     corrupt_packets: int = 0
+    side_data: dict[str, int] = field(default_factory=dict)
     broken: str = ""
 
     def damage(self) -> list[str]:
@@ -134,6 +137,8 @@ class DamageDetector:
     def frame(self, frame: av.VideoFrame, pts: int) -> None:
         """A decoded frame, in display order."""
         self._stats.corrupt_frames += frame.is_corrupt
+        for kind in kinds(frame):
+            self._stats.side_data[kind] = self._stats.side_data.get(kind, 0) + 1
         self._frames.add(pts)
 
     def packet(self, packet: av.Packet[Any]) -> None:

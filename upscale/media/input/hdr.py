@@ -10,10 +10,10 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import av
+    pass
 
 #: Encoders that can carry HDR10, and the private option their parameters go into.
 PARAMETER_OPTION = {"libx264": "x264-params", "libx265": "x265-params", "libsvtav1": "svtav1-params"}
@@ -44,18 +44,11 @@ class HdrMetadata:
     max_fall: int | None = None
 
     @classmethod
-    def from_frame(cls, frame: av.VideoFrame) -> HdrMetadata | None:
-        """The HDR10 side data of a decoded frame; None if it has none."""
-        mastering: bytes | None = None
-        light: bytes | None = None
-        side_data: Any = frame.side_data
-        for data in side_data.keys():  # noqa: SIM118 - iterating gives values or keys by version
-            name = getattr(getattr(data, "type", data), "name", "")
-            if name == "MASTERING_DISPLAY_METADATA":
-                mastering = bytes(side_data[name])
-            elif name == "CONTENT_LIGHT_LEVEL":
-                light = bytes(side_data[name])
-        return cls.from_bytes(mastering, light)
+    def from_side_data(cls, side_data: dict[str, bytes]) -> HdrMetadata | None:
+        """Of what `upscale.media.input.sidedata.read` gave; None if there is none in it."""
+        return cls.from_bytes(
+            side_data.get("MASTERING_DISPLAY_METADATA"), side_data.get("CONTENT_LIGHT_LEVEL")
+        )
 
     @classmethod
     def from_bytes(cls, mastering: bytes | None, light: bytes | None) -> HdrMetadata | None:

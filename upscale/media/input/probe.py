@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ from upscale.media.input.hdr import HdrMetadata
 from upscale.system import memory
 
 if TYPE_CHECKING:
-    import av
     from av.stream import Stream
 
     from upscale.media.input.reader import Reader
@@ -211,8 +209,8 @@ def _describe_video(reader: Reader) -> VideoInfo:
     stream, frame = reader.video, reader.first[0]
     context = stream.codec_context
     tags = convert.color_tags(frame, context)
-    side = sidedata.carrier(frame)
-    matrix = display_matrix(side)
+    side = sidedata.read(frame)
+    matrix = sidedata.display_matrix(side)
     sar = stream.sample_aspect_ratio
     rate = stream.guessed_rate or stream.average_rate
     base = reader.time_base
@@ -238,12 +236,12 @@ def _describe_video(reader: Reader) -> VideoInfo:
         trc=tags.trc,
         matrix=tags.matrix,
         chroma_location=chroma_siting(reader).location if chroma == (1, 1) else 0,
-        hdr=_hdr(side),
+        hdr=HdrMetadata.from_side_data(side),
         interlaced=is_interlaced(reader),
         duration=_seconds(stream.duration, base) or _tagged_duration(dict(stream.metadata)),
         side_data=frozenset().union(*map(sidedata.kinds, reader.first)),
-        dolby_vision=sidedata.dolby_vision_profile(frame),
-        stereo_mode=sidedata.stereo_mode(frame),
+        dolby_vision=sidedata.dolby_vision_profile(side),
+        stereo_mode=sidedata.stereo_mode(side),
     )
 
 
@@ -264,22 +262,6 @@ def container_says_interlaced(reader: Reader) -> bool:
     if any(f.interlaced_frame for f in reader.first) or context.name not in _CONTAINER_DECIDES:
         return False
     return int(getattr(context, "field_order", 0) or 0) in INTERLACED_ORDERS
-
-
-def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
-    """The nine fixed-point numbers of a frame's rotation tag."""
-    try:
-        data: Any = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV does not know one of the frame's kinds of side data (multi-view HEVC)
-        return None
-    return struct.unpack("<9i", bytes(data)[:36]) if data is not None else None
-
-
-def _hdr(frame: av.VideoFrame) -> HdrMetadata | None:
-    try:
-        return HdrMetadata.from_frame(frame)
-    except ValueError:  # as in `display_matrix`
-        return None
 
 
 def _seconds(ticks: int | None, base: Fraction | None) -> float | None:

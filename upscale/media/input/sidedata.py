@@ -44,18 +44,30 @@ def kinds(frame: av.VideoFrame) -> frozenset[str]:
         return frozenset({"UNKNOWN"})
 
 
-def dolby_vision_profile(frame: av.VideoFrame) -> int | None:
+def read(frame: av.VideoFrame) -> dict[str, bytes]:
+    """A frame's side data by the names of PyAV's `Type`; empty where PyAV has no name for one kind of it."""
+    try:
+        found: Any = carrier(frame).side_data
+        names = [getattr(getattr(d, "type", d), "name", "") for d in found.keys()]  # noqa: SIM118
+        return {name: bytes(found[name]) for name in names if name}
+    except ValueError:
+        return {}
+
+
+def display_matrix(side_data: dict[str, bytes]) -> tuple[int, ...] | None:
+    """The nine fixed-point numbers of a frame's rotation tag, of what `read` gave."""
+    data = side_data.get("DISPLAYMATRIX")
+    return struct.unpack("<9i", data[:36]) if data is not None else None
+
+
+def dolby_vision_profile(side_data: dict[str, bytes]) -> int | None:
     """5 or 8, as FFmpeg guesses it from the metadata of the picture; None without, or for other profiles.
 
     Source: `ff_dovi_guess_profile_hevc` and `AVDOVIMetadata` of FFmpeg.
     """
-    try:
-        data: Any = carrier(frame).side_data.get("DOVI_METADATA")
-    except ValueError:
+    raw = side_data.get("DOVI_METADATA")
+    if raw is None:
         return None
-    if data is None:
-        return None
-    raw = bytes(data)
     (header,) = struct.unpack_from("<Q", raw)  # size_t header_offset
     profile, full_range = raw[header + 4], raw[header + 10]  # vdr_rpu_profile, bl_video_full_range_flag
     if profile == 0:
@@ -63,18 +75,15 @@ def dolby_vision_profile(frame: av.VideoFrame) -> int | None:
     return 8 if profile == 1 else None
 
 
-def stereo_mode(frame: av.VideoFrame) -> str | None:
+def stereo_mode(side_data: dict[str, bytes]) -> str | None:
     """How two views share the picture, in Matroska's words ("left_right"); None for an ordinary picture.
 
     Source: `AVStereo3D` of FFmpeg; of its flags the first one says that the right view comes first.
     """
-    try:
-        data: Any = carrier(frame).side_data.get("STEREO3D")
-    except ValueError:
-        return None
+    data = side_data.get("STEREO3D")
     if data is None:
         return None
-    kind, flags = struct.unpack_from("<2i", bytes(data))
+    kind, flags = struct.unpack_from("<2i", data)
     modes = _STEREO_MODES.get(kind)
     return None if modes is None else modes[flags & 1]
 
