@@ -158,3 +158,13 @@ def test_weights_are_never_overwritten(tmp_path: Path) -> None:
     own.write_bytes((weights_folder() / "gan.onnx").read_bytes())
     with pytest.raises(UsageError, match="the output is the input itself"):
         export(own, own, ExportOptions("onnx", overwrite=True))
+
+
+@pytest.mark.parametrize("name", ["gan", "fast"])
+def test_prebuilt_files_are_what_the_command_writes_today(name: str, tmp_path: Path) -> None:
+    """Those in weights/ are for people without Python. New ones: `upscale export gan -o weights/gan.glsl -y`."""
+    for kind, entry in bundled()[name]["exports"].items():
+        prebuilt = weights_folder() / entry["name"]
+        made = export(name, tmp_path / entry["name"], ExportOptions(kind)).files[0].read_bytes()
+        assert prebuilt.read_bytes() == made, entry["name"]
+        assert hashlib.sha256(made).hexdigest() == entry["sha256"]
