@@ -162,7 +162,7 @@ def test_weights_are_never_overwritten(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["gan", "fast"])
 def test_prebuilt_files_are_what_the_command_writes_today(name: str, tmp_path: Path) -> None:
-    """Those in weights/ are for people without Python. New ones: `upscale export gan -o weights/gan.glsl -y`."""
+    """Those in weights/ are for people without Python: `upscale export gan -o weights/gan.glsl -y`, …"""
     for kind, entry in bundled()[name]["exports"].items():
         prebuilt = weights_folder() / entry["name"]
         made = export(name, tmp_path / entry["name"], ExportOptions(kind)).files[0].read_bytes()
