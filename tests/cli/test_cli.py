@@ -415,11 +415,12 @@ def test_json_shows_no_passwords() -> None:
 
 
 def test_sizes_and_tables_for_people() -> None:
-    assert [bytes_text(n) for n in (0, 999, 1000, 123_456, 5_600_000_000)] == [
+    assert [bytes_text(n) for n in (0, 999, 1000, 123_456, 999_960, 5_600_000_000)] == [
         "0 B",
         "999 B",
         "1.0 kB",
         "123 kB",
+        "1.0 MB",
         "5.6 GB",
     ]
     lines = table([["a\x1b", "5"], ["bb", "12"]], ["name", "n"]).splitlines()
