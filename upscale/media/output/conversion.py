@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _JUMP = 0.05
 #: Per channel. Generous, because the sound was compressed once already.
 _BIT_RATE = {"aac": 128_000, "libopus": 80_000, "mp2": 160_000, "ac3": 128_000}
+_LOW_RATE = 32000
 #: Encoders that only take some sample rates; others take any.
 _RATES = {
     "libopus": (48000,),
@@ -58,7 +59,9 @@ class AudioConverter(OutputStream):
         target = self.stream.codec_context
         target.layout = _layout(encoder, context.layout, rate)
         if encoder in _BIT_RATE:
-            target.bit_rate = _BIT_RATE[encoder] * max(1, context.layout.nb_channels)
+            target.bit_rate = _BIT_RATE[encoder] * max(1, target.layout.nb_channels)
+        if encoder == "mp2" and rate < _LOW_RATE:
+            target.bit_rate = 160_000  # all that layer II has at low sample rates
         if encoder in LOSSLESS_ENCODERS:
             target.format = _lossless_format(encoder, context)
         self._decoder = context

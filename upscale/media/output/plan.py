@@ -172,6 +172,9 @@ class _Planner:
         if self.info.chapters and not container.chapters:
             self.lost.append(f"{len(self.info.chapters)} chapters")
         self._tags(streams)
+        videos = [s for s in self.info.streams if s.kind == "video" and not s.is_cover]
+        if self.info.format == "mpegts" and len(videos) > 1:
+            self.lost.append("the division into programmes")
         return Plan(
             container=container.name,
             streams=streams,
@@ -355,7 +358,7 @@ class _Planner:
         details = "lossless" if encoder in LOSSLESS_ENCODERS else ""
         if encoder == "alac" and plan.codec in _BEYOND_24_BIT:
             details = "24 bit"
-        if (stream.channels or 0) > _MOST_CHANNELS:
+        if (stream.channels or 0) > (2 if encoder == "mp2" else _MOST_CHANNELS):
             details = ", ".join(filter(None, (details, f"{stream.channels} channels → stereo")))
         details = f" ({details})" if details else ""
         self.changed.append(f"audio #{stream.index} {plan.codec} → {encoder.removeprefix('lib')}{details}")
