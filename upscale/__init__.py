@@ -29,6 +29,8 @@ if TYPE_CHECKING:
         UsageError,
     )
     from upscale.events import BatchResult, Event, Result
+    from upscale.export.formats import Exported, ExportOptions
+    from upscale.job.memory import TimedFrame, Upscaler, frames, load
     from upscale.media.input.probe import MediaInfo, VideoInfo, probe
     from upscale.model.weights import ModelFiles, find_model
     from upscale.options import Options
@@ -38,6 +40,8 @@ _HOMES = {
     "BackendError": "upscale.errors",
     "BatchResult": "upscale.events",
     "Event": "upscale.events",
+    "ExportOptions": "upscale.export.formats",
+    "Exported": "upscale.export.formats",
     "Interrupted": "upscale.errors",
     "LargeEnough": "upscale.errors",
     "MediaError": "upscale.errors",
@@ -49,12 +53,16 @@ _HOMES = {
     "OutputError": "upscale.errors",
     "Preview": "upscale.api",
     "Result": "upscale.events",
+    "TimedFrame": "upscale.job.memory",
     "TrainError": "upscale.errors",
     "UpscaleError": "upscale.errors",
+    "Upscaler": "upscale.job.memory",
     "UsageError": "upscale.errors",
     "VideoInfo": "upscale.media.input.probe",
     "available": "upscale.backends",
     "find_model": "upscale.model.weights",
+    "frames": "upscale.job.memory",
+    "load": "upscale.job.memory",
     "preview": "upscale.api",
     "probe": "upscale.media.input.probe",
     "upscale_directory": "upscale.api",
@@ -66,6 +74,8 @@ __all__ = [
     "BackendError",
     "BatchResult",
     "Event",
+    "ExportOptions",
+    "Exported",
     "Interrupted",
     "LargeEnough",
     "MediaError",
@@ -77,13 +87,17 @@ __all__ = [
     "OutputError",
     "Preview",
     "Result",
+    "TimedFrame",
     "TrainError",
     "UpscaleError",
+    "Upscaler",
     "UsageError",
     "VideoInfo",
     "__version__",
     "available",
     "find_model",
+    "frames",
+    "load",
     "preview",
     "probe",
     "upscale_directory",

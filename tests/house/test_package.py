@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from importlib.metadata import distribution
@@ -58,16 +59,52 @@ def test_every_sample_has_its_licence_line() -> None:
         assert f"`{name}`" in text
 
 
-@pytest.mark.slow
-def test_a_wheel_in_an_empty_environment_does_the_main_job(tmp_path: Path, samples: Path) -> None:
-    """Outside the checkout, with nothing but the wheel and its declared dependencies."""
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the checkout as pip would, with what is installed."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True, timeout=120)
-    (wheel,) = tmp_path.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    assert "upscale/_weights/models.json" in names
-    assert not [n for n in names if n.startswith(("tests/", "samples/", "weights/"))]
+    (path,) = folder.glob("*.whl")
+    return path
 
+
+def test_the_wheel_holds_the_licence_and_no_checkpoints(wheel: Path) -> None:
+    """Checkpoints of training were 1.8 MB of a 3.2 MB wheel."""
+    names = zipfile.ZipFile(wheel).namelist()
+    assert f"upscale-{upscale.__version__}.dist-info/licenses/LICENSE" in names
+    assert {"upscale/_weights/models.json", "upscale/_weights/gan.onnx", "upscale/py.typed"} <= set(names)
+    assert not [n for n in names if "/wip/" in n or n.startswith(("tests/", "samples/", "weights/"))]
+    assert wheel.stat().st_size < 2_000_000
+
+
+def test_the_version_is_written_once_and_has_its_changes() -> None:
+    assert f"\n## [{upscale.__version__}] - 20" in (ROOT / "CHANGELOG.md").read_text()
+    assert upscale.__version__ not in (ROOT / "pyproject.toml").read_text()
+
+
+def test_what_the_project_says_of_itself_is_true() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "Operating System :: POSIX :: Linux" in project["classifiers"]  # no other was tried
+    assert not [c for c in project["classifiers"] if c.startswith("License ::")]  # `license` says it
+    assert (ROOT / "LICENSE").read_text().startswith("MIT License")
+
+
+def test_the_lowest_versions_are_those_that_pyproject_allows() -> None:
+    """`.ci/run lowest` installs `constraints-lowest.txt`, which would go stale in silence."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "tests" / "constraints-lowest.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+    for requirement in project["dependencies"] + project["optional-dependencies"]["tflite"]:
+        name, lowest = requirement.split(">=")
+        assert (pinned[name] + ".").startswith(lowest + "."), name
+
+
+@pytest.mark.slow
+def test_a_wheel_in_an_empty_environment_does_the_main_job(
+    tmp_path: Path, samples: Path, wheel: Path
+) -> None:
+    """Outside the checkout, with nothing but the wheel and its declared dependencies."""
     venv.create(tmp_path / "venv", with_pip=True)
     folder = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
     pip = [
