@@ -8,9 +8,9 @@ import av
 import numpy as np
 from safetensors.numpy import save_file
 
-from upscale.export.onnx import conv_weights, export_onnx
+from upscale.export.onnx import build_onnx, conv_weights
 from upscale.export.tensors import Network
-from upscale.export.tflite import export_tflite
+from upscale.export.tflite import build_tflite
 from upscale.model.config import GeneratorConfig
 from upscale.model.weights import ModelFiles
 
@@ -46,8 +46,8 @@ def write_model(
     weights = weights or random_weights(config, seed)
     paths = {kind: folder / f"net.{kind}" for kind in ("safetensors", "onnx", "tflite")}
     save_file(weights, paths["safetensors"], metadata={"config": config.to_json()})
-    export_onnx(config, weights, paths["onnx"], {"name": "net"})
-    export_tflite(config, weights, paths["tflite"], {"name": "net"})
+    paths["onnx"].write_bytes(build_onnx(config, weights, {"name": "net"}).SerializeToString())
+    paths["tflite"].write_bytes(build_tflite(config, weights, {"name": "net"}))
     return ModelFiles("net", config, **paths, sha256={kind: f"{kind}{seed}" for kind in paths})
 
 

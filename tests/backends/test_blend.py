@@ -19,7 +19,7 @@ from upscale import backends
 from upscale.backends.onnx_file import blend_onnx
 from upscale.errors import BackendError, ModelError, UpscaleError, UsageError
 from upscale.export.quantize import quantize
-from upscale.export.tflite_int8 import export_tflite_int8
+from upscale.export.tflite_int8 import build_tflite_int8
 from upscale.model.blend import interpolate
 from upscale.model.config import GeneratorConfig
 from upscale.model.weights import find_model
@@ -89,7 +89,7 @@ def int8(tmp_path_factory: pytest.TempPathFactory, samples: Path) -> Path:
     pictures = [real_luma(samples / c)[:120, :160] for c in ("bee_360p.mp4", "face_360p.mp4")]
     for name, weights in (("my", gan_weights(FULL)), ("my_fidelity", random_weights(FULL))):
         path = prefix.with_name(f"{name}_int8.tflite")
-        export_tflite_int8(quantize(FULL, weights, pictures), path, {})
+        path.write_bytes(build_tflite_int8(quantize(FULL, weights, pictures), {}))
     return prefix
 
 

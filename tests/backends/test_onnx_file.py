@@ -37,7 +37,7 @@ def test_finds_out_that_sides_must_be_even(tmp_path: Path) -> None:
     [
         (shuffle_network(channels=3, shape=("N", 3, "H", "W")), "wants 3 channels"),
         (shuffle_network(channels=3), "fails on"),  # does not say so before it runs
-        (shuffle_network(scale=3), "makes 48×48 of 16×16"),
+        (shuffle_network(scale=3), "turns 16×16 into 48×48"),
         (shuffle_network(kind=TensorProto.FLOAT16), "not float"),
         (shuffle_network(shape=("N", 1, 64, 64)), "fixed at 64×64"),
     ],

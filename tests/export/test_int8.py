@@ -15,9 +15,9 @@ from networks import FULL, HALF, TINY, random_weights, real_luma
 from upscale.backends.onnx import OnnxBackend
 from upscale.backends.tflite import TfliteBackend
 from upscale.errors import BackendError
-from upscale.export.onnx_int8 import build_onnx_int8, export_onnx_int8
+from upscale.export.onnx_int8 import build_onnx_int8
 from upscale.export.quantize import IntegerNetwork, quantize, run_integers
-from upscale.export.tflite_int8 import build_tflite_int8, export_tflite_int8
+from upscale.export.tflite_int8 import build_tflite_int8
 from upscale.model.config import GeneratorConfig
 
 BACKENDS = {"onnx": OnnxBackend, "tflite": TfliteBackend}
@@ -38,8 +38,8 @@ def network(request: pytest.FixtureRequest, luma: np.ndarray) -> IntegerNetwork:
 def files(network: IntegerNetwork, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("int8")
     paths = {"onnx": folder / "net_int8.onnx", "tflite": folder / "net_int8.tflite"}
-    export_onnx_int8(network, paths["onnx"], {"training": "none"})
-    export_tflite_int8(network, paths["tflite"], {"training": "none"})
+    paths["onnx"].write_bytes(build_onnx_int8(network, {"training": "none"}).SerializeToString())
+    paths["tflite"].write_bytes(build_tflite_int8(network, {"training": "none"}))
     return paths
 
 

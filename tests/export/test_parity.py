@@ -9,18 +9,18 @@ import pytest
 from networks import HALF, TINY, random_weights, real_luma, write_model
 
 from upscale.errors import ModelError
-from upscale.export.onnx_int8 import export_onnx_int8
+from upscale.export.onnx_int8 import build_onnx_int8
 from upscale.export.parity import check_exports
 from upscale.export.quantize import quantize
-from upscale.export.tflite_int8 import export_tflite_int8
+from upscale.export.tflite_int8 import build_tflite_int8
 
 
 def test_passes_and_reports(samples: Path, tmp_path: Path) -> None:
     pictures = [real_luma(samples / "bee_360p.mp4", n)[:120, :160] for n in (0, 9)]
     model = write_model(tmp_path, HALF)
     integers = quantize(HALF, random_weights(HALF), pictures)
-    export_tflite_int8(integers, tmp_path / "int8.tflite", {})
-    export_onnx_int8(integers, tmp_path / "int8.onnx", {})
+    (tmp_path / "int8.tflite").write_bytes(build_tflite_int8(integers, {}))
+    (tmp_path / "int8.onnx").write_bytes(build_onnx_int8(integers, {}).SerializeToString())
     int8 = {"tflite_int8": tmp_path / "int8.tflite", "onnx_int8": tmp_path / "int8.onnx"}
     parity = check_exports(replace(model, **int8), pictures)
     assert parity.onnx in (0, 1)

@@ -13,7 +13,7 @@ from ai_edge_litert.interpreter import Interpreter
 from networks import FULL, HALF, TINY, random_weights, torch_output
 
 from upscale.errors import BackendError, ModelError
-from upscale.export.tflite import build_tflite, export_tflite
+from upscale.export.tflite import build_tflite
 from upscale.model.config import GeneratorConfig
 
 
@@ -32,7 +32,7 @@ def run(interpreter: Any, pictures: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("config", [HALF, FULL, TINY], ids=["half", "full", "tiny"])
 def test_equals_torch_at_several_sizes_of_one_interpreter(config: GeneratorConfig, tmp_path: Path) -> None:
     path = tmp_path / "net.tflite"
-    export_tflite(config, random_weights(config), path, {})
+    path.write_bytes(build_tflite(config, random_weights(config), {}))
     interpreter = Interpreter(model_path=str(path), num_threads=1)
     for n, height, width in ((1, 64, 96), (2, 30, 18), (1, 2, 2), (1, 64, 96)):
         pictures = np.random.default_rng(n).random((n, 1, height, width), dtype=np.float32)
@@ -96,7 +96,7 @@ def test_same_weights_same_file() -> None:
 
 def test_refuses_weights_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has shape"):
-        export_tflite(HALF, random_weights(FULL), tmp_path / "net.tflite", {})
+        (tmp_path / "net.tflite").write_bytes(build_tflite(HALF, random_weights(FULL), {}))
     assert not any(tmp_path.iterdir())
 
 

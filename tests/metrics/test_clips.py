@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from upscale.cli.score import score as command
 from upscale.errors import MediaError, UsageError
-from upscale.metrics.clips import lanczos, score_clip, score_clip_at, score_set
+from upscale.metrics.clips import lanczos, score_clip, score_set
 from upscale.metrics.meter import Meter
 from upscale.train.degrade import halve
 
@@ -58,7 +58,7 @@ def test_empty_set(tmp_path: Path) -> None:
 
 def test_clip_scores_fall_with_crf() -> None:
     light, heavy = (
-        score_clip(SAMPLES / "bee_360p.mp4", {"lanczos": lanczos}, crf=crf, frames=4)["lanczos"]
+        score_clip(SAMPLES / "bee_360p.mp4", {"lanczos": lanczos}, crfs=(crf,), frames=4)[crf]["lanczos"]
         for crf in (12, 40)
     )
     assert light.psnr > heavy.psnr + 1
@@ -92,7 +92,7 @@ def test_clip_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("upscale.metrics.meter.load_lpips", Distance)
     meter = Meter(["psnr", "lpips", "flicker"], every=2)
     methods = {"lanczos": lanczos, "dark": lambda luma, limit: lanczos(luma, limit) // 2}
-    found = score_clip_at(SAMPLES / "bee_360p.mp4", methods, crfs=(20, 35), frames=4, meter=meter)
+    found = score_clip(SAMPLES / "bee_360p.mp4", methods, crfs=(20, 35), frames=4, meter=meter)
     assert list(found) == [20, 35]
     assert len(seen) == 2 + 2 * 2 * 2  # the truth once for all methods and qualities
     assert set(seen) == {(1, 3, 360, 640)}

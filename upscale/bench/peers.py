@@ -215,11 +215,11 @@ def _scored(
     measures: Sequence[str],
     on_turn: Callable[[str], None],
 ) -> list[PeerRow]:
-    from upscale.metrics.clips import score_clip_at
+    from upscale.metrics.clips import score_clip
     from upscale.metrics.meter import Meter
 
     upscalers = {f"{c.name} ({c.runtime})": c.upscale for c in contenders}
-    scores = score_clip_at(
+    scores = score_clip(
         clip,
         upscalers,
         crfs=(CRF,),

@@ -24,7 +24,7 @@ from upscale.compare.sheet import TILE, Row, make_sheet, save_png
 from upscale.compare.video import video_format, write_video
 from upscale.errors import ModelError, UsageError
 from upscale.metrics.meter import COLUMNS, Meter, Reference, Score, available_measures, mean_score
-from upscale.metrics.methods import Method, OnnxBaseline, Picture, load_peers, picture_of
+from upscale.metrics.methods import Method, Picture, load_peers, picture_of
 from upscale.options import RESAMPLERS, Options
 from upscale.system.safe_file import check_output
 
@@ -200,17 +200,12 @@ def _methods(request: Request, info: VideoInfo, size: tuple[int, int], stack: Ex
         methods[title] = _method(FrameUpscaler(backend, size))
     for name, peer in load_peers(Path(request.peers), taken=methods).items() if request.peers else ():
         in_colour = peer.channels == 3 and size == (2 * info.width, 2 * info.height)
-        methods[name] = peer_method(peer) if in_colour else _method(FrameUpscaler(peer, size))
+        methods[name] = peer.rgb_picture if in_colour else _method(FrameUpscaler(peer, size))
     return methods
 
 
 def _method(upscaler: Callable[[av.VideoFrame], av.VideoFrame]) -> Method:
     return lambda frame: picture_of(upscaler(frame))
-
-
-def peer_method(peer: OnnxBaseline) -> Method:
-    """A network of RGB, shown the frame's colours."""
-    return lambda frame: peer.rgb_picture(frame)
 
 
 def _backend_for(files: ModelFiles) -> str:

@@ -7,7 +7,6 @@ DepthToSpace the same; CRD is torch's pixel shuffle.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,8 +52,8 @@ def conv_weights(
     return layers
 
 
-def export_onnx(config: GeneratorConfig, weights: Weights, path: Path, metadata: dict[str, str]) -> None:
-    """Write the folded generator to `path`.
+def build_onnx(config: GeneratorConfig, weights: Weights, metadata: dict[str, str]) -> onnx.ModelProto:
+    """The folded generator as a checked ONNX model.
 
     Args:
         config: the generator's shape; stored as JSON under the metadata key ``config``.
@@ -65,12 +64,6 @@ def export_onnx(config: GeneratorConfig, weights: Weights, path: Path, metadata:
         BackendError: the `onnx` package is not installed.
         ModelError: the weights do not fit `config`.
     """
-    model = build_onnx(config, weights, metadata)
-    path.write_bytes(model.SerializeToString())
-
-
-def build_onnx(config: GeneratorConfig, weights: Weights, metadata: dict[str, str]) -> onnx.ModelProto:
-    """The checked model that `export_onnx` writes."""
     try:
         from onnx import TensorProto, helper
     except ImportError as e:

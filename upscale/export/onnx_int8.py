@@ -7,7 +7,6 @@ QuantizeLinear, the form that runtimes fuse into integer kernels; onnxruntime tu
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,17 +23,12 @@ if TYPE_CHECKING:
 _MIDDLE = 128
 
 
-def export_onnx_int8(network: IntegerNetwork, path: Path, metadata: dict[str, str]) -> None:
-    """Write the network to `path`; metadata as in `upscale.export.onnx.export_onnx`.
+def build_onnx_int8(network: IntegerNetwork, metadata: dict[str, str]) -> onnx.ModelProto:
+    """The network as a checked ONNX model; metadata as of `upscale.export.onnx.build_onnx`.
 
     Raises:
         BackendError: the `onnx` package is not installed.
     """
-    path.write_bytes(build_onnx_int8(network, metadata).SerializeToString())
-
-
-def build_onnx_int8(network: IntegerNetwork, metadata: dict[str, str]) -> onnx.ModelProto:
-    """The checked model that `export_onnx_int8` writes."""
     try:
         from onnx import TensorProto
     except ImportError as e:

@@ -74,7 +74,7 @@ def quantize(config: GeneratorConfig, weights: Weights, pictures: Sequence[Pictu
     mean error of its channel, which is worth 1 to 2 dB (Nagel et al. 2019, bias correction).
 
     Args:
-        config, weights: as `upscale.export.onnx.export_onnx` takes them.
+        config, weights: as `upscale.export.onnx.build_onnx` takes them.
         pictures: real luma, (H, W) uint8, sides multiples of the generator's `unshuffle`. Every
             fourth one is kept for measuring.
 

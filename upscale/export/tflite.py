@@ -9,7 +9,6 @@ clipped; H and W must be multiples of the generator's `unshuffle`.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,23 +25,13 @@ _SCHEMA_VERSION = 3
 _SIDE = 16  # of the input, until the caller resizes it
 
 
-def export_tflite(config: GeneratorConfig, weights: Weights, path: Path, metadata: dict[str, str]) -> None:
-    """Write the folded generator to `path`.
-
-    Args:
-        config: the generator's shape; stored as JSON in the metadata entry ``config``.
-        weights: ``convs.{i}.weight`` (O, I, 3, 3) and ``convs.{i}.bias`` (O,), float32.
-        metadata: further metadata entries.
+def build_tflite(config: GeneratorConfig, weights: Weights, metadata: dict[str, str]) -> bytes:
+    """The folded generator as the bytes of a TFLite file; arguments as of `upscale.export.onnx.build_onnx`.
 
     Raises:
         BackendError: ai-edge-litert or flatbuffers is not installed.
         ModelError: the weights do not fit `config`.
     """
-    path.write_bytes(build_tflite(config, weights, metadata))
-
-
-def build_tflite(config: GeneratorConfig, weights: Weights, metadata: dict[str, str]) -> bytes:
-    """The bytes that `export_tflite` writes."""
     layers = conv_weights(config, weights)
     graph = Graph()
     u, anchors = config.unshuffle, config.anchor_channels

@@ -6,8 +6,6 @@ Graph, channels last: ``luma`` int8 (N, H, W, 1) → ``upscaled`` int8 (N, 2H, 2
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 
@@ -19,17 +17,12 @@ from upscale.export.tflite import Graph
 _LOWEST = -128
 
 
-def export_tflite_int8(network: IntegerNetwork, path: Path, metadata: dict[str, str]) -> None:
-    """Write the network to `path`; metadata as in `upscale.export.tflite.export_tflite`.
+def build_tflite_int8(network: IntegerNetwork, metadata: dict[str, str]) -> bytes:
+    """The network as the bytes of a TFLite file; metadata as of `upscale.export.onnx.build_onnx`.
 
     Raises:
         BackendError: ai-edge-litert or flatbuffers is not installed.
     """
-    path.write_bytes(build_tflite_int8(network, metadata))
-
-
-def build_tflite_int8(network: IntegerNetwork, metadata: dict[str, str]) -> bytes:
-    """The bytes that `export_tflite_int8` writes."""
     config = network.config
     graph = _IntegerGraph()
     luma = graph.as_codes(graph.luma())

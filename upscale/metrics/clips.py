@@ -26,8 +26,6 @@ from upscale.metrics.psnr_ssim import psnr, ssim
 if TYPE_CHECKING:
     from av.video.reformatter import VideoReformatter
 
-__all__ = ["Score", "Upscaler", "bicubic", "lanczos", "score_clip", "score_clips", "score_set"]
-
 #: (H, W) luma and its largest code value → (2H, 2W) luma of the same type.
 Upscaler = Callable[[Luma, int], Luma]
 #: Called before each clip's turn of a method: clip, CRF, method.
@@ -67,13 +65,6 @@ def _picture_luma(path: Path) -> npt.NDArray[np.uint16]:
 
 
 def score_clip(
-    clip: Path, upscalers: dict[str, Upscaler], *, crf: float = 23, frames: int = 60
-) -> dict[str, Score]:
-    """PSNR and SSIM of one clip at one quality: see `score_clip_at`."""
-    return score_clip_at(clip, upscalers, crfs=(crf,), frames=frames)[crf]
-
-
-def score_clip_at(
     clip: Path,
     upscalers: dict[str, Upscaler],
     *,
@@ -119,7 +110,7 @@ def score_clips(
     meter: Meter | None = None,
     on_turn: OnTurn = lambda clip, crf, name: None,
 ) -> dict[float, dict[str, list[Score]]]:
-    """`score_clip_at` of every file in `folder`: by CRF, by name of the upscaler, in the files' order.
+    """`score_clip` of every file in `folder`: by CRF, by name of the upscaler, in the files' order.
 
     Raises:
         MediaError: an empty folder, or a file that is no video.
@@ -130,7 +121,7 @@ def score_clips(
         raise MediaError("an empty folder", path=str(folder))
     for clip in clips:
         try:
-            found = score_clip_at(clip, upscalers, crfs=crfs, frames=frames, meter=meter, on_turn=on_turn)
+            found = score_clip(clip, upscalers, crfs=crfs, frames=frames, meter=meter, on_turn=on_turn)
         except (av.FFmpegError, IndexError) as e:
             raise MediaError("not a video that can be scored", path=str(clip)) from e
         for crf, by_name in found.items():
@@ -140,7 +131,7 @@ def score_clips(
 
 
 def low_frames(clip: Path, *, crf: float = 23, frames: int = 60) -> list[av.VideoFrame]:
-    """What `score_clip_at` gives the upscalers: the beginning of the clip halved, compressed and decoded.
+    """What `score_clip` gives the upscalers: the beginning of the clip halved, compressed and decoded.
 
     Raises:
         MediaError: the clip cannot be read, or is no video.

@@ -154,7 +154,9 @@ class Reference(Closing):
         self._stack = ExitStack()
         self._features: dict[int, list[Tensor]] = {}
         if meter.lpips is not None:
-            self._features = {i: _half(_features(meter.lpips, pictures[i].rgb())) for i in self.sampled}
+            self._features = {
+                i: [f.half() for f in _features(meter.lpips, pictures[i].rgb())] for i in self.sampled
+            }
         self._vmaf: Any = None
         if "vmaf" in meter.measures:
             from upscale.metrics.vmaf import VmafMeter
@@ -211,10 +213,6 @@ def _features(network: Lpips, rgb: npt.NDArray[np.uint8]) -> list[Tensor]:
     with torch.inference_mode():
         tensor = torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1))).float().div_(255)[None]
         return network.features(tensor)
-
-
-def _half(features: list[Tensor]) -> list[Tensor]:
-    return [f.half() for f in features]
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -71,7 +71,16 @@ class OnnxBaseline(Closing):
         """
         self.name = path.stem
         self._path = path
-        self._session, self._entry, self.channels = _open_network(path, threads or cores())
+        content = read_onnx(path)
+        try:
+            self._session = open_session(content, threads=threads or cores())
+        except BackendError:
+            raise
+        except Exception as e:  # onnxruntime's exceptions have no common class
+            raise ModelError("not an ONNX network that onnxruntime can load", path=str(path)) from e
+        (entry, *_) = self._session.get_inputs()
+        self._entry, shape = entry.name, entry.shape
+        self.channels = shape[1] if len(shape) == 4 and isinstance(shape[1], int) else 1
         if self.channels not in (1, 3):
             raise ModelError(f"takes {self.channels} channels, not luma or RGB", path=str(path))
 
@@ -132,17 +141,3 @@ def load_peers(
         if file.stem in taken:
             raise UsageError(f"another method here is called {file.stem}: rename this file", path=str(file))
     return {file.stem: OnnxBaseline(file, threads=threads) for file in files}
-
-
-def _open_network(path: Path, threads: int) -> tuple[Any, str, int]:
-    """A network's onnxruntime session, the name of its input, and the input's channels."""
-    content = read_onnx(path)
-    try:
-        session = open_session(content, threads=threads)
-    except BackendError:
-        raise
-    except Exception as e:  # onnxruntime's exceptions have no common class
-        raise ModelError("not an ONNX network that onnxruntime can load", path=str(path)) from e
-    (entry, *_) = session.get_inputs()
-    channels = entry.shape[1] if len(entry.shape) == 4 and isinstance(entry.shape[1], int) else 1
-    return session, entry.name, channels

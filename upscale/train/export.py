@@ -11,12 +11,12 @@ import numpy as np
 from safetensors.torch import save as to_bytes
 
 from upscale.errors import TrainError
-from upscale.export.onnx import export_onnx
-from upscale.export.onnx_int8 import export_onnx_int8
+from upscale.export.onnx import build_onnx
+from upscale.export.onnx_int8 import build_onnx_int8
 from upscale.export.parity import Parity, check_exports
 from upscale.export.quantize import quantize
-from upscale.export.tflite import export_tflite
-from upscale.export.tflite_int8 import export_tflite_int8
+from upscale.export.tflite import build_tflite
+from upscale.export.tflite_int8 import build_tflite_int8
 from upscale.model.weights import SUFFIXES, ModelFiles, file_hash
 from upscale.system.safe_file import write_whole
 from upscale.train import checkpoint, dataset
@@ -60,12 +60,12 @@ def export(path: Path, prefix: Path, cache: Path) -> Exported:
     header = {"config": config.to_json(), "training": json.dumps(training)}
     write_whole(paths["safetensors"], to_bytes(tensors, metadata=header))
     arrays = {k: v.numpy() for k, v in tensors.items()}
-    export_onnx(config, arrays, paths["onnx"], header)
-    export_tflite(config, arrays, paths["tflite"], header)
+    paths["onnx"].write_bytes(build_onnx(config, arrays, header).SerializeToString())
+    paths["tflite"].write_bytes(build_tflite(config, arrays, header))
     pictures = calibration_pictures(cache)
     integers = quantize(config, arrays, pictures)
-    export_tflite_int8(integers, paths["tflite_int8"], header)
-    export_onnx_int8(integers, paths["onnx_int8"], header)
+    paths["tflite_int8"].write_bytes(build_tflite_int8(integers, header))
+    paths["onnx_int8"].write_bytes(build_onnx_int8(integers, header).SerializeToString())
     hashes = {kind: file_hash(p) for kind, p in paths.items()}
     files = ModelFiles(prefix.name, config, sha256=hashes, **paths)  # type: ignore[arg-type]
     return Exported(files, metadata, check_exports(files, pictures))
