@@ -77,14 +77,14 @@ def commands() -> list[Any]:
 def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the manuals name: small, short, made here or taken from the samples."""
     folder = tmp_path_factory.mktemp("material")
-    clip = write_clip(folder / "in.mp4", size=(320, 180), frames=20, rate=10, audio=True)
+    clip = write_clip(folder / "in.mp4", size=(320, 180), frames=10, rate=5, audio=True)
     for name in ("holiday_360p.mp4", "a.mp4", "b.mp4"):
         shutil.copy(clip, folder / name)
-    write_clip(folder / "in.mkv", size=(320, 180), frames=20, rate=10, audio=True)
+    write_clip(folder / "in.mkv", size=(320, 180), frames=10, rate=5, audio=True)
     write_clip(folder / "in.webm", size=(320, 180), frames=10, rate=10, codec="libvpx")
     write_clip(folder / "long.mkv", size=(160, 90), frames=120, rate=1)
-    write_clip(folder / "in_360p.mp4", size=(640, 360), frames=20, rate=10)
-    write_clip(folder / "in_720p.mp4", size=(1280, 720), frames=20, rate=10)
+    write_clip(folder / "in_360p.mp4", size=(640, 360), frames=10, rate=5)
+    write_clip(folder / "in_720p.mp4", size=(1280, 720), frames=10, rate=5)
     shutil.copy(folder / "in_720p.mp4", folder / "sharp.mp4")
     for name in ("clips/one.mp4", "clips/sub/two.mp4", "DEV/one.mp4", "DEV/dog.mp4"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
