@@ -123,6 +123,39 @@ def _cues(out: Any, stream: Any) -> None:
         out.mux(packet)
 
 
+def write_pcm(
+    path: Path,
+    codec: str = "pcm_s16le",
+    rate: int = 44100,
+    layout: str = "stereo",
+    *,
+    samples: int = 1920,
+    seconds: float = 0.4,
+) -> Path:
+    """Ten frames of MPEG-4 and PCM in packets of `samples`. AVI stores no layout of channels."""
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("mpeg4", rate=25)
+        video.width, video.height, video.pix_fmt = (*SIZE, "yuv420p")
+        sound = out.add_stream(codec, rate=rate, layout=layout)
+        out.start_encoding()
+        for n in range(10):
+            frame = picture(n)
+            frame.pts, frame.time_base = n, Fraction(1, 25)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+        kind = sound.codec_context.codec.audio_formats[0].name
+        resampler = av.AudioResampler(format=kind, layout=layout, rate=rate)
+        for start in range(0, int(seconds * rate), samples):
+            wave = np.arange(samples * sound.codec_context.layout.nb_channels) + start
+            data = (8000 * np.sin(wave / 9)).astype(np.int16)
+            chunk = av.AudioFrame.from_ndarray(data[None], format="s16", layout=layout)
+            chunk.sample_rate, chunk.pts, chunk.time_base = rate, start, Fraction(1, rate)
+            for ready in resampler.resample(chunk):
+                out.mux(sound.encode(ready))
+        out.mux(sound.encode(None))
+    return path
+
+
 def passage(
     path: Path | str, output: Path | str, options: Options | None = None, size: tuple[int, int] = (128, 96)
 ) -> tuple[Plan, OutputReport]:

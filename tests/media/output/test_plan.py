@@ -6,9 +6,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from rich_clip import write_rich
+from rich_clip import TIMES, passage, video_times, write_rich
 
 from upscale.errors import UsageError
+from upscale.media.input.hdr import HdrMetadata
 from upscale.media.input.probe import MediaInfo, StreamInfo, VideoInfo, probe
 from upscale.media.output.plan import Plan, make_plan
 from upscale.options import Options
@@ -189,3 +190,112 @@ def test_size_that_the_encoder_refuses(film: MediaInfo) -> None:
     """libx264 needs even sides for 4:2:0: said before the work, not at the first frame."""
     with pytest.raises(UsageError, match="libx264 refuses these settings at 63x65"):
         make_plan(film, "out.mkv", Options(), (63, 65), "yuv420p")
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "words"),
+    [
+        ("yuv420p10le", "10-bit 4:2:0"),
+        ("yuv422p", "8-bit 4:2:2"),
+        ("yuv444p", "8-bit 4:4:4"),
+        ("yuv420p", None),
+    ],
+)
+def test_h264_that_few_devices_play_is_said(film: MediaInfo, pix_fmt: str, words: str | None) -> None:
+    """Exactness is the default; Hi10P, 4:2:2 and 4:4:4 stop many phones and players."""
+    found = make_plan(film, "out.mkv", Options(), (128, 96), pix_fmt)
+    assert found.encoder.pix_fmt == pix_fmt
+    advice = [w for w in found.warnings if "H.264" in w]
+    assert bool(advice) == (words is not None)
+    if words is not None:
+        assert advice == [
+            f"{words} H.264, which many phones, browsers and televisions do not play: --compatible writes "
+            "8-bit 4:2:0 in MP4"
+        ]
+    asked = make_plan(film, "out.mkv", Options(pix_fmt=pix_fmt), (128, 96), pix_fmt)
+    other = make_plan(film, "out.mkv", Options(codec="ffv1"), (128, 96), pix_fmt)
+    assert asked.warnings == other.warnings == []
+
+
+def test_compatible(film: MediaInfo) -> None:
+    film = with_stream(film, kind="audio", codec="ac3", sample_rate=48000, channels=6)
+    found = make_plan(film, "out.mp4", Options(compatible=True), (128, 96), "yuv444p10le")
+    assert (found.container, found.encoder.codec, found.encoder.pix_fmt) == ("mp4", "libx264", "yuv420p")
+    assert found.muxer_options == {"movflags": "+faststart"}
+    assert [s.action for s in found.streams if s.kind == "audio"] == ["copy", "copy", "convert"]
+    assert found.lost[:2] == [
+        "10 bit depth (libx264 writes 8 bit)",
+        "full chroma resolution (libx264 writes yuv420p)",
+    ]
+    assert "audio #6 ac3 → aac" in found.warnings[0]
+    assert len(found.warnings) == 1
+    for options in ({"codec": "x264"}, {"pix_fmt": "yuv420p"}):
+        assert plan(film, "out.mp4", compatible=True, **options).encoder.codec == "libx264"
+
+
+@pytest.mark.parametrize(
+    ("output", "options", "message"),
+    [
+        ("out.mkv", {}, "--compatible writes MP4, not matroska: give the output a name in .mp4"),
+        ("out.mp4", {"codec": "hevc"}, "--compatible writes libx264 in yuv420p"),
+        ("out.mp4", {"pix_fmt": "yuv444p"}, "--compatible writes libx264 in yuv420p"),
+    ],
+)
+def test_what_contradicts_compatible(
+    film: MediaInfo, output: str, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        plan(film, output, compatible=True, **options)
+
+
+def test_a_banner_that_becomes_huge(film: MediaInfo) -> None:
+    """468x60 became 5616x720 without a word; who names a size means it."""
+    banner = with_video(film, width=468, height=60)
+
+    def warnings(**options: object) -> list[str]:
+        return make_plan(banner, "out.mkv", Options(**options), (5616, 720), "yuv420p").warnings  # type: ignore[arg-type]
+
+    message = "468x60 becomes 5616x720, 12.0 times as large: --scale 2 makes it smaller"
+    assert warnings() == [message]
+    assert warnings(scale=12.0) == warnings(target="720p") == warnings(height=720) == []
+    small = with_video(film, width=320, height=180)
+    assert make_plan(small, "out.mkv", Options(), (1280, 720), "yuv420p").warnings == []
+
+
+def test_a_second_video_is_named(film: MediaInfo) -> None:
+    """Also that a transport stream's programmes come into one."""
+    two = with_stream(film, kind="video", codec="h264", duration=10.0)
+    assert plan(two, "out.mkv").warnings == ["copied, not upscaled: video #6 (h264)"]
+    found = plan(replaced(two, format="mpegts"), "out.ts")
+    assert "the division into programmes" in found.lost
+    assert "copied, not upscaled: video #6 (h264)" in found.warnings[0]
+
+
+def test_half_of_the_mastering_display_is_named(film: MediaInfo) -> None:
+    """HDR10 with luminance only was dropped unnamed: no encoder takes it without primaries."""
+    luminance = HdrMetadata(min_luminance=Fraction(1, 10000), max_luminance=Fraction(1000))
+    found = plan(with_video(film, hdr=luminance), "out.mkv")
+    assert found.lost == ["the HDR10 mastering display (encoders take only primaries with luminance)"]
+    with_light = HdrMetadata(max_luminance=Fraction(1000), max_cll=5)
+    found = plan(with_video(film, hdr=with_light), "out.mkv")
+    assert found.encoder.options["x264-params"].endswith("cll=5,0")
+    assert len(found.lost) == 1
+
+
+@pytest.mark.parametrize("name", ["mp4", "mov", "3gp"])
+def test_the_index_of_the_mov_family_is_in_front(film: MediaInfo, name: str, tmp_path: Path) -> None:
+    """Files for the web play while they are downloaded; fragments and pipes have no index."""
+    source = write_rich(tmp_path / "in.mkv")
+    passage(source, tmp_path / f"out.{name}")
+    data = (tmp_path / f"out.{name}").read_bytes()
+    assert 0 < data.index(b"moov") < data.index(b"mdat")
+    fragments = plan(film, "-", container="fmp4").muxer_options["movflags"]
+    assert "faststart" not in fragments
+    assert "delay_moov" in fragments
+
+
+def test_fragments_keep_the_offset_between_sound_and_picture(tmp_path: Path) -> None:
+    """Without `delay_moov` there is no edit list: the picture came 0.2 s early, and the check failed."""
+    source = write_rich(tmp_path / "in.mkv", subtitle=None)
+    passage(source, tmp_path / "out.mp4", Options(container="fmp4"))
+    assert [t for t, _ in video_times(tmp_path / "out.mp4")] == [Fraction(t, 1000) for t in TIMES]

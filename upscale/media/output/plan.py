@@ -400,8 +400,8 @@ def _compatible(container: Container, options: Options) -> Container:
     """
     if container.name != "mp4":
         raise UsageError(f"--compatible writes MP4, not {container.name}: give the output a name in .mp4")
-    named = ALIASES.get((options.codec or "libx264").lower(), options.codec)
-    if named != "libx264" or options.pix_fmt not in (None, _PLAYABLE):
+    named = options.codec or "libx264"
+    if ALIASES.get(named.lower(), named) != "libx264" or options.pix_fmt not in (None, _PLAYABLE):
         raise UsageError(f"--compatible writes libx264 in {_PLAYABLE}: leave -c:v and --pix-fmt out")
     return replace(container, audio=frozenset({"aac"}), audio_encoders=("aac",))
 
