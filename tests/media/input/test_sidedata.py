@@ -1,4 +1,4 @@
-"""What frames carry besides their picture is read and counted, whatever it is (`upscale.media.input.sidedata`)."""
+"""What frames carry besides their picture is read and counted (`upscale.media.input.sidedata`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HDR = (
 
 
 def test_every_kind_is_counted_by_its_name(tmp_path: Path) -> None:
-    """Guards: what appears after the first frames, or is of a kind that nobody thought of, was dropped unnamed."""
+    """Guards: what came after the first frames, or was of an unforeseen kind, was dropped unnamed."""
     path = write_video(
         tmp_path / "x.mkv", range(10), codec="libx265", pix_fmt="yuv420p10le", options={"x265-params": _HDR}
     )
