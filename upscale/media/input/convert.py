@@ -124,15 +124,10 @@ class Converter:
 
     def _marked(self, frame: av.VideoFrame) -> av.VideoFrame:
         """The same picture, not copied, with its chroma marked as sited left."""
-        pts, time_base, duration = frame.pts, frame.time_base, frame.duration
         key = (frame.width, frame.height, frame.format.name)
         if key not in self._markers:
             self._markers[key] = filter_graph(frame, "setparams", "chroma_location=left")
-        graph = self._markers[key]
-        graph.vpush(frame)
-        out = graph.vpull()
-        out.pts, out.time_base, out.duration = pts, time_base, duration
-        return out
+        return through(self._markers[key], frame)
 
     def _reformat(self, frame: av.VideoFrame) -> av.VideoFrame:
         # Between two YUV formats the same matrix and range on both sides: samples keep their values.
@@ -166,6 +161,17 @@ def filter_graph(frame: av.VideoFrame, name: str, arguments: str) -> Graph:
     )
     graph.link_nodes(source, graph.add(name, arguments), graph.add("buffersink")).configure()
     return graph
+
+
+def through(graph: Graph, frame: av.VideoFrame) -> av.VideoFrame:
+    """What a filter that gives a frame for each one makes of this one, with its times."""
+    pts, dts, time_base, duration = frame.pts, frame.dts, frame.time_base, frame.duration
+    graph.vpush(frame)
+    out = graph.vpull()
+    out.pts, out.dts, out.duration = pts, dts, duration
+    if time_base:
+        out.time_base = time_base
+    return out
 
 
 def _log2(value: int) -> int:

@@ -17,6 +17,7 @@ from upscale.media.input import open as container
 from upscale.media.input.address import STDIN, parse
 from upscale.media.input.avi import empty_chunks
 from upscale.media.input.clock import ARRIVAL_TICK, CLOCKLESS, DISCONTINUOUS, NO_PTS, ClockJumps
+from upscale.media.input.crop import Cropper, container_crop
 from upscale.media.input.open import ffmpeg_reasons, media_error, open_input, reason, silence
 from upscale.media.input.siting import headers_name_siting
 from upscale.options import DEFAULTS, Options
@@ -148,6 +149,7 @@ class Reader:
             self.clockless = self.address.live and self.container.format.name in CLOCKLESS
             if self.clockless:
                 self.time_base = ARRIVAL_TICK
+            self._cropper = self._find_crop()
             self._open_decoder()
             self._items = self._read()
             self.first = self._prefetch()
@@ -226,6 +228,13 @@ class Reader:
         self._items.close()
         self._last_pts = None
         self._items = self._read()
+
+    def _find_crop(self) -> Cropper | None:
+        videos = [s for s in self.container.streams.video if not is_cover(s)]
+        path = self.path if self.address.protocols == "file" else None
+        number = videos.index(self.video)
+        crop = container_crop(path, self.container.format.name, number, self.video.codec_context)
+        return None if crop is None else Cropper(crop)
 
     def _open_decoder(self) -> None:
         # FFmpeg's log, which has the reasons, is on only now: with it on, threads that decode would wait
@@ -328,7 +337,7 @@ class Reader:
             return []
         if self.clockless:
             self._stamp(frames)
-        return list(frames)
+        return frames if self._cropper is None else [self._cropper(frame) for frame in frames]
 
     def _stamp(self, frames: list[av.VideoFrame]) -> None:
         now = time.monotonic()
