@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +18,7 @@ import pytest
 from conftest import MakeClip
 from networks import real_luma
 
+import upscale
 from upscale.backends import load as load_backend
 from upscale.errors import BackendError, LargeEnough, MediaError, UsageError
 from upscale.frame.upscaler import FrameUpscaler
@@ -171,3 +176,52 @@ def test_faults_of_frames_come_with_the_first_one(make_clip: MakeClip, tmp_path:
     (tmp_path / "b.mp4").write_text("no video")
     with pytest.raises((UsageError, MediaError)):
         next(frames(tmp_path / "b.mp4"))
+
+
+# -- the README's examples ---------------------------------------------------------------------------------
+
+README = Path(upscale.__file__).parent / "job" / "README.md"
+
+
+def example(word: str) -> str:
+    """The README's block of Python with this word."""
+    (found,) = [
+        b for b in re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL) if word in b
+    ]
+    assert len(found.splitlines()) < 30
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("program", "result"), [("ffmpeg", "out.mp4"), ("gst-launch-1.0", "out.y4m")])
+def test_the_example_works_between_other_programs(
+    program: str, result: str, make_clip: MakeClip, tmp_path: Path
+) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"no {program}")
+    make_clip(tmp_path / "in.mp4", size=(320, 184), frames=10)
+    (tmp_path / "enlarge.py").write_text(example("sys.stdin.buffer"))
+    (line,) = [line for line in README.read_text("utf-8").splitlines() if line.startswith(f"{program} ")]
+    command = line.replace("python ", f"{sys.executable} -W error ")
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    with av.open(str(tmp_path / result)) as container:
+        found = list(container.decode(video=0))
+    assert len(found) == 10
+    assert {(f.width, f.height) for f in found} == {(640, 368)}
+
+
+@pytest.mark.slow
+def test_the_vapoursynth_example_gives_frames() -> None:
+    vapoursynth = pytest.importorskip("vapoursynth", reason="no Python package vapoursynth")
+    exec(example("import vapoursynth"), {})
+    frame = vapoursynth.get_output(0).clip.get_frame(1)
+    assert (frame.width, frame.height) == (640, 368)
+
+
+def test_the_first_example_runs(make_clip: MakeClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_clip(tmp_path / "in.mp4", frames=2)
+    monkeypatch.chdir(tmp_path)
+    names = {"picture": np.zeros((8, 8), np.uint8)}
+    exec(example("upscale.frames"), names)
+    assert names["larger"].shape == (16, 16)
