@@ -310,6 +310,19 @@ def test_an_existing_output_is_only_replaced_with_y(tmp_path: Path) -> None:
     assert (tmp_path / "out.png").read_text() == "mine"
 
 
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"])
+def test_tiff_keeps_compression_and_exif(tmp_path: Path, compression: str) -> None:
+    """Pillow cannot write EXIF into a TIFF that libtiff compresses."""
+    photo().save(tmp_path / "a.jpg", exif=exif_of(48, 32, 1).tobytes())
+    upscaled(tmp_path / "a.jpg", tmp_path / "a.tif")  # deflate
+    photo().save(tmp_path / "in.tif", compression=compression, description="words", icc_profile=PROFILE)
+    larger = upscaled(tmp_path / "in.tif")
+    assert larger.info["compression"] == ("tiff_adobe_deflate" if compression == "jpeg" else compression)
+    assert larger.tag_v2[270] == "words"
+    again = upscaled(tmp_path / "a.tif").getexif()
+    assert (again[0x010F], again.get_ifd(0x8769)[0xA002], again.get_ifd(0x8825)[1]) == ("Maker", 192, "N")
+
+
 def test_several_pages_are_refused(tmp_path: Path) -> None:
     photo().save(tmp_path / "in.tif", save_all=True, append_images=[photo()])
     with pytest.raises(UsageError, match="a TIFF of 2 pages"):

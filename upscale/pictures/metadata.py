@@ -151,14 +151,40 @@ def tiff_tags(metadata: Metadata) -> ImageFileDirectory_v2:
         for tag in (*_TEXTS, _ORIENTATION):
             if tag in exif:
                 tags[tag] = exif[tag]
-        for tag in _DIRECTORIES:
-            if directory := exif.get_ifd(tag):
-                tags[tag] = directory
     packets = metadata.tags or ({_XMP_TAG: metadata.xmp} if metadata.xmp else {})
     for tag, packet in packets.items():
         tags.tagtype[tag] = _BYTE
         tags[tag] = packet
     return tags
+
+
+def with_directories(tiff: bytes, metadata: Metadata) -> bytes:
+    """A TIFF file with the directories of EXIF and GPS, which libtiff's compressors in Pillow cannot write.
+
+    They are appended, and after them the first directory once more, with two entries more.
+    """
+    if not metadata.exif:
+        return tiff
+    exif = Image.Exif()
+    exif.load(_EXIF + metadata.exif)
+    order = "<" if tiff[:2] == b"II" else ">"
+    (at,) = struct.unpack_from(order + "I", tiff, 4)
+    (count,) = struct.unpack_from(order + "H", tiff, at)
+    end = at + 2 + 12 * count
+    entries = {struct.unpack_from(order + "H", tiff, n)[0]: tiff[n : n + 12] for n in range(at + 2, end, 12)}
+    data = bytearray(tiff)
+    for tag in _DIRECTORIES:
+        if values := exif.get_ifd(tag):
+            data += b"\0" * (len(data) % 2)
+            directory = ImageFileDirectory_v2(prefix=tiff[:2], group=tag)
+            for name, value in values.items():
+                directory[name] = value
+            entries[tag] = struct.pack(order + "HHII", tag, _LONG, 1, len(data))
+            data += directory.tobytes(len(data))
+    data += b"\0" * (len(data) % 2)
+    struct.pack_into(order + "I", data, 4, len(data))
+    data += struct.pack(order + "H", len(entries)) + b"".join(entries[tag] for tag in sorted(entries))
+    return bytes(data + tiff[end : end + 4])
 
 
 def _as_bytes(value: Any) -> bytes:

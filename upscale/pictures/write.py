@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin, features
 
 from upscale.errors import OutputError, UsageError, first_line
-from upscale.pictures.metadata import tiff_tags, xmp_segment
+from upscale.pictures.metadata import tiff_tags, with_directories, xmp_segment
 from upscale.pictures.picture import Metadata, Picture
 from upscale.pictures.read import QUALITY, picture_errors
 from upscale.system.safe_file import write_whole
@@ -122,6 +122,8 @@ def encode(picture: Picture, kind: str, path: str = "") -> bytes:
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SystemError) as error:
         raise OutputError(f"cannot be written as {kind}: {first_line(error)}", path=path or None) from error
     data = buffer.getvalue()
+    if kind == "TIFF":
+        data = with_directories(data, metadata)
     with picture_errors(path), Image.open(io.BytesIO(data), formats=[kind]) as written:
         if written.size != (picture.width, picture.height):
             raise OutputError("what was written has another size", path=path or None)
