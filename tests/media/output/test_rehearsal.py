@@ -28,11 +28,11 @@ def test_what_mp4_refuses_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """PCM with two channels and no layout (AVI): all frames were done, then "Invalid argument"."""
     source = write_pcm(tmp_path / "in.avi")
     plan = copied(source, tmp_path / "out.mp4")
-    rehearse(probe(str(source)), plan)  # the default layout makes it possible
+    rehearse(probe(str(source)), plan, Options())  # the default layout makes it possible
     monkeypatch.setattr(streams, "LAYOUTS", {})
     message = r"^mp4 does not take audio #1 \(pcm_s16le\): .*; leave it out \(-an for sound"
     with pytest.raises(OutputError, match=message):
-        rehearse(probe(str(source)), plan)
+        rehearse(probe(str(source)), plan, Options())
 
 
 def test_the_sink_rehearses_before_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +49,7 @@ def test_everything_that_is_planned_passes(output: str, tmp_path: Path) -> None:
     """Also with subtitles, whose first packet comes late, and covers."""
     source = write_rich(tmp_path / "in.mkv", font=True, cover=True)
     info = probe(str(source))
-    rehearse(info, make_plan(info, output, Options(), (128, 96), "yuv420p"))
+    rehearse(info, make_plan(info, output, Options(), (128, 96), "yuv420p"), Options())
 
 
 def test_streams_without_an_early_packet_are_tried_with_their_header(
@@ -58,4 +58,4 @@ def test_streams_without_an_early_packet_are_tried_with_their_header(
     monkeypatch.setattr(rehearsal, "_PACKETS", 0)
     source = write_rich(tmp_path / "in.mkv")
     info = probe(str(source))
-    rehearse(info, make_plan(info, "out.mp4", Options(), (128, 96), "yuv420p"))
+    rehearse(info, make_plan(info, "out.mp4", Options(), (128, 96), "yuv420p"), Options())

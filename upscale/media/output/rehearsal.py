@@ -14,6 +14,7 @@ from upscale.errors import OutputError
 from upscale.media.input.open import ffmpeg_reasons, open_input, reason
 from upscale.media.output.conversion import add_conversion
 from upscale.media.output.streams import add_copy
+from upscale.options import Options
 
 if TYPE_CHECKING:
     from upscale.media.input.probe import MediaInfo
@@ -25,7 +26,7 @@ _NEED_VIDEO = frozenset({"mxf"})
 _PACKETS = 400
 
 
-def rehearse(info: MediaInfo, plan: Plan) -> None:
+def rehearse(info: MediaInfo, plan: Plan, options: Options) -> None:
     """Mux each stream that is copied or converted alone, with header, first packet and end.
 
     Inputs that cannot be opened a second time are left out.
@@ -36,7 +37,7 @@ def rehearse(info: MediaInfo, plan: Plan) -> None:
     entries = {e.index: e for e in plan.by_action("copy", "convert") if e.note != "cover"}
     if not entries or not info.reopens or plan.container in _NEED_VIDEO:
         return
-    with open_input(info.path) as again:
+    with open_input(info.path, options) as again:
         streams = {s.index: s for s in again.streams if s.index in entries}
         first: dict[int, Any] = {}
         for count, packet in enumerate(again.demux(list(streams.values()))):

@@ -96,18 +96,18 @@ class Sink:
         self._streams: dict[int, OutputStream] = {}
         self._written: list[Written] = []
         check_output(source.info.path, output, options.overwrite)
-        rehearse(source.info, plan)
+        rehearse(source.info, plan, options)
         try:
             if output != STDIO:
                 self._file = SafeFile(output, overwrite=options.overwrite, recording=self._live)
                 source.notes += [f"found an unfinished recording: {kept}" for kept in self._file.recovered]
             with ffmpeg_reasons(), output_errors(self.output):
-                self._open(source, encoded)
+                self._open(source, options, encoded)
         except BaseException:
             self._abort()
             raise
 
-    def _open(self, source: Source, encoded: av.VideoStream | None) -> None:
+    def _open(self, source: Source, options: Options, encoded: av.VideoStream | None) -> None:
         plan, tags = self.plan, container_tags(source.info.metadata)
         url = "pipe:1" if self._file is None else "file:" + self._file.path
         muxer = self._muxer_options(source, tags)
@@ -121,7 +121,7 @@ class Sink:
             elif stream is None:
                 raise OutputError(f"input stream #{entry.index} is gone")
             elif entry.action == "attach":
-                self._written.append(attach(self._container, source.info.path, entry, stream))
+                self._written.append(attach(self._container, source.info.path, options, entry, stream))
             elif entry.action in ("copy", "convert"):
                 add = add_copy if entry.action == "copy" else add_conversion
                 added = self._streams[entry.index] = add(self._container, plan, entry, stream)

@@ -15,6 +15,7 @@ from upscale.errors import OutputError
 from upscale.media.input.open import open_input
 from upscale.media.output.metadata import in_utf8, stream_tags
 from upscale.media.output.verify import Written
+from upscale.options import Options
 
 if TYPE_CHECKING:
     from upscale.media.output.plan import Plan, StreamPlan
@@ -184,7 +185,7 @@ def add_copy(container: Any, plan: Plan, entry: StreamPlan, source: Any) -> Outp
     return OutputStream(stream, "audio", exact)
 
 
-def attach(container: Any, path: str, entry: StreamPlan, source: Any) -> Written:
+def attach(container: Any, path: str, options: Options, entry: StreamPlan, source: Any) -> Written:
     """A font, another file or a cover picture that travels in the header."""
     metadata = in_utf8(source.metadata)
     if entry.kind == "attachment":
@@ -193,13 +194,13 @@ def attach(container: Any, path: str, entry: StreamPlan, source: Any) -> Written
     extension, mime = _PICTURES.get(source.codec_context.name, ("jpg", "image/jpeg"))
     name = metadata.get("filename") or f"cover.{extension}"
     # Matroska readers show an attachment as a cover if its type is a picture's
-    container.add_attachment(name, metadata.get("mimetype") or mime, _cover(path, source.index))
+    container.add_attachment(name, metadata.get("mimetype") or mime, _cover(path, options, source.index))
     return Written("cover", packets=1)
 
 
-def _cover(path: str, index: int) -> bytes:
+def _cover(path: str, options: Options, index: int) -> bytes:
     """A cover picture, from a second opening: attachments are written before the input's first packet."""
-    with open_input(path) as again:
+    with open_input(path, options) as again:
         data = next((bytes(p) for p in again.demux(again.streams[index])), b"")
     if not data:
         raise OutputError("the cover picture cannot be read")
