@@ -59,7 +59,7 @@ def test_written_recipes_read_back(tmp_path: Path, config: TrainConfig) -> None:
 
 
 def test_shipped_recipes_are_valid() -> None:
-    for path in (Path(__file__).parents[2] / "weights").glob("*.toml"):
+    for path in (Path(__file__).parents[2] / "weights").rglob("*.toml"):
         assert read_recipe(path).stages
 
 
