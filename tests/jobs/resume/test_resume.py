@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -199,6 +200,28 @@ def test_what_cannot_be_joined_is_joined_otherwise_without_new_pictures(
     once = tmp_path / f"once.{name[-3:]}"
     upscale_file(str(clip), str(once), replace(changed, resume=False))
     assert contents(tmp_path / name) == contents(once)
+
+
+@pytest.mark.usefixtures("every_frame")
+def test_what_the_muxer_refuses_is_found_before_the_first_frame(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: it showed at the join, after all the work. Segments that are there already stay."""
+
+    def refuse(*args: Any) -> None:
+        raise OutputError("matroska does not take audio #1")
+
+    output = tmp_path / "out.mkv"
+    for kept in ("", f"; finished segments are in {folder_of(str(output))}"):
+        events: list[Event] = []
+        with monkeypatch.context() as patch:
+            patch.setattr("upscale.media.output.sink.rehearse", refuse)
+            with pytest.raises(OutputError, match=re.escape(f"matroska does not take audio #1{kept}") + "$"):
+                upscale_file(str(clip), str(output), JOB, events.append)
+        assert not [e for e in events if isinstance(e, Start)]
+        assert os.path.exists(folder_of(str(output))) == bool(kept)
+        interrupt(clip, output, 45 if kept else 25)
+    assert upscale_file(str(clip), str(output), JOB).resumed_frames >= 45
 
 
 @pytest.mark.usefixtures("every_frame")

@@ -110,6 +110,7 @@ class LongJob:
         folder, journal: where its segments lie, and which are finished.
         length: frames in a segment.
         runtime: that all segments are made with, see `choose_runtime`.
+        verified: nothing is known that would prevent the rest.
         joining: all segments are finished.
     """
 
@@ -118,6 +119,7 @@ class LongJob:
     journal: Journal
     length: int
     runtime: Variant | None
+    verified: bool = False
     joining: bool = False
 
     def verify(self, warn: Callable[[str], None]) -> None:
@@ -137,13 +139,13 @@ class LongJob:
         check_space(job.plan, self.folder.path, rest, journal.bytes)
         # What the muxer would refuse at the end is known before hours of work.
         with Sink(job.source, job.output, job.plan, job.options):
-            pass
+            self.verified = True
 
     def advise(self, error: BaseException) -> None:
         """Say what is kept and how the job can be continued, if any segment is finished."""
         if not self.journal.segments:
             return
-        if isinstance(error, MediaError | UsageError):
+        if not self.verified or isinstance(error, MediaError | UsageError):
             add_advice(error, f"finished segments are in {self.folder.path}")
         elif self.joining:
             add_advice(error, _JOIN_AGAIN)
