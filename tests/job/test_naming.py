@@ -44,6 +44,11 @@ def test_an_extension_in_capitals_and_dots_in_the_name_stay() -> None:
     assert default_output("my.holiday.2024.MP4", Options()) == ("my.holiday.2024_720p.MP4", None)
 
 
+@pytest.mark.parametrize("source", ["clip.mkv", "clip.mp4", "clip.webm", "clip"])
+def test_what_every_player_plays_is_mp4(source: str) -> None:
+    assert default_output(source, Options(compatible=True)) == ("clip_720p.mp4", None)
+
+
 def test_a_name_without_extension_becomes_matroska() -> None:
     assert default_output("clip", Options()) == ("clip_720p.mkv", None)
 
@@ -72,5 +77,5 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         parse_time(text)
 
 
-def test_lengths_for_people() -> None:
+def test_lengths_are_human_readable() -> None:
     assert [format_time(s) for s in (0.4, 59.6, 754, 3723)] == ["0:00", "1:00", "12:34", "1:02:03"]

@@ -56,6 +56,8 @@ def extension(source: str, options: Options) -> tuple[str, str | None]:
         return ending, None
     if options.container is not None:
         return _BY_CONTAINER.get(options.container, options.container), None
+    if options.compatible:
+        return ending if ending.lower() == "mp4" else "mp4", None
     if ending.lower() in _KEPT:
         return ending, None
     chosen = "mov" if ending.lower() == "qt" else "mp4" if ending.lower() in _TO_MP4 else "mkv"

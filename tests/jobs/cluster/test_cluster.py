@@ -278,7 +278,7 @@ def test_workers_that_lack_something_are_named(tmp_path: Path, clip: Path, make_
 
 def test_without_dask_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ClusterError, match=r"pip install 'upscale\[cluster\]'"):
+    with pytest.raises(ClusterError, match=r"pip install '\.\[cluster\]'"):
         upscale_file(str(clip), None, Options(model="lanczos", cluster="local"))
 
 

@@ -34,7 +34,7 @@ def connected(address: str) -> Iterator[Client]:
     try:
         from distributed import Client, LocalCluster
     except ImportError as error:
-        raise ClusterError(f"--cluster needs Dask: pip install 'upscale[cluster]' ({error})") from error
+        raise ClusterError(f"--cluster needs Dask: pip install '.[cluster]' ({error})") from error
     log = logging.getLogger("distributed")
     level = log.level
     log.setLevel(logging.CRITICAL)  # what matters is reported as events
