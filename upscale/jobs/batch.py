@@ -57,7 +57,7 @@ def upscale_directory(
     input = os.fspath(input)
     root, target = _folders(input, output, options)
     batch = _Batch(input, target, options, on_event)
-    found = sorted(_sources(root, target.resolve(), options.recursive, batch.outcomes))
+    found = sorted(_sources(root, target.resolve(), options.recursive, batch))
     folders = {path: target / path.parent.relative_to(root) for path in found}
     outputs = _output_paths(folders, options)
     return batch.run({as_file(str(path)): output for path, output in outputs.items()})
@@ -100,7 +100,7 @@ def upscale_files(
         folders = [os.path.commonpath(folders)]
     batch = _Batch(folders[0] if len(folders) == 1 else ".", target, options, on_event)
     for path in [path for path in paths if path.is_dir()]:
-        batch.outcomes.add(Skipped(input=paths.pop(path), reason="a directory; give it alone"))
+        batch.add(Skipped(input=paths.pop(path), reason="a directory; give it alone"))
     outputs = _output_paths(dict.fromkeys(paths, target), options)
     return batch.run({paths[path]: output for path, output in outputs.items()})
 
@@ -115,7 +115,14 @@ class _Batch:
         self._target = target
         self._options = options
         self._on_event = on_event
-        self.outcomes = _Outcomes(on_event)
+        self._outcomes: list[Outcome] = []
+        self._running = False
+
+    def add(self, outcome: Outcome) -> None:
+        """Keep an outcome, and send it as an event once it has begun; results were sent by their jobs."""
+        self._outcomes.append(outcome)
+        if self._running and not isinstance(outcome, Result):
+            self._on_event(outcome)
 
     def run(self, outputs: dict[str, Path]) -> BatchResult:
         """Upscale every input to its output."""
@@ -127,20 +134,22 @@ class _Batch:
         if jobs and jobs < min(options.jobs, count):
             message = f"{jobs} files at once: there are no more cores"
             on_event(Warned(input=self._input, message=message))
-        self.outcomes.send()
+        self._running = True
+        for outcome in self._outcomes:
+            on_event(outcome)
         folders = _Folders(self._target)
         try:
             for outcome in self._work(self._tasks(outputs, folders), jobs):
-                self.outcomes.add(outcome)
+                self.add(outcome)
         finally:
             folders.remove_empty()
-        results, skipped, failed = self.outcomes.sorted()
+        every = sorted(self._outcomes, key=lambda outcome: Path(outcome.input))
         summary = BatchResult(
             input=self._input,
             output=str(self._target),
-            results=results,
-            skipped=skipped,
-            failed=failed,
+            results=tuple(o for o in every if isinstance(o, Result)),
+            skipped=tuple(o for o in every if isinstance(o, Skipped)),
+            failed=tuple(o for o in every if isinstance(o, Failed)),
             seconds=time.perf_counter() - self._started,
         )
         on_event(summary)
@@ -174,12 +183,12 @@ class _Batch:
         """The files that need work; each is checked just before its turn."""
         for name, output in outputs.items():
             if self._options.skip_existing and not self._options.overwrite and output.exists():
-                self.outcomes.add(Skipped(input=name, reason="done already"))
+                self.add(Skipped(input=name, reason="done already"))
                 continue
             try:
                 folders.make(output.parent)
             except OutputError as error:
-                self.outcomes.add(outcome_of(error, name))
+                self.add(outcome_of(error, name))
             else:
                 yield Task(name, str(output))
 
@@ -207,12 +216,12 @@ def _default_folder(root: Path, options: Options) -> Path:
     return (root.parent if root.name else named.parent) / f"{named.name}{naming.suffix(options)}"
 
 
-def _sources(root: Path, target: Path, recursive: bool, outcomes: _Outcomes) -> Iterator[Path]:
+def _sources(root: Path, target: Path, recursive: bool, batch: _Batch) -> Iterator[Path]:
     """Regular files with one of the extensions, the output directory left out; unreadable folders fail."""
 
     def unreadable(error: OSError) -> None:
         message = f"cannot be read: {error.strerror or error}"
-        outcomes.add(Failed(input=as_file(str(error.filename)), message=message, exit_code=1))
+        batch.add(Failed(input=as_file(str(error.filename)), message=message, exit_code=1))
 
     for folder, subfolders, names in os.walk(root, followlinks=False, onerror=unreadable):
         here = Path(folder)
@@ -273,36 +282,6 @@ def _check_outputs(outputs: dict[str, Path]) -> None:
 def _identity(path: str | Path) -> tuple[int, int]:
     status = os.stat(path)
     return status.st_dev, status.st_ino
-
-
-class _Outcomes:
-    """The outcome of each file. Those that are known before the work begins wait for `send`."""
-
-    def __init__(self, on_event: OnEvent) -> None:
-        self._on_event = on_event
-        self._all: list[Outcome] = []
-        self._sending = False
-
-    def add(self, outcome: Outcome) -> None:
-        """Keep it, and send it as an event, unless it is a result, which was sent by its job."""
-        self._all.append(outcome)
-        if self._sending and not isinstance(outcome, Result):
-            self._on_event(outcome)
-
-    def send(self) -> None:
-        """Send what was kept back, and from now on at once."""
-        self._sending = True
-        for outcome in self._all:
-            self._on_event(outcome)
-
-    def sorted(self) -> tuple[tuple[Result, ...], tuple[Skipped, ...], tuple[Failed, ...]]:
-        """By kind, each in the order of the names."""
-        every = sorted(self._all, key=lambda outcome: Path(outcome.input))
-        return (
-            tuple(o for o in every if isinstance(o, Result)),
-            tuple(o for o in every if isinstance(o, Skipped)),
-            tuple(o for o in every if isinstance(o, Failed)),
-        )
 
 
 class _Folders:

@@ -145,7 +145,7 @@ class _Run:
         except BaseException as error:
             if self._running:
                 self._end(keep_segments=False)
-            if any(file.spread is not None and file.spread.kept for file in self._files):
+            if any(file.spread and file.spread.long_job.journal.segments for file in self._files):
                 add_advice(error, KEPT)
             raise
         finally:
@@ -206,7 +206,8 @@ class _Run:
                 file.reporter.warn(note)
             if segment_length(job):
                 file.spread = spread = SpreadJob(stack, job, file.reporter, str(self._options.cluster))
-                found = [self._work(file, spread.runtime, spread.folder, piece) for piece in spread.pieces]
+                runtime, folder = spread.long_job.runtime, spread.long_job.folder.path
+                found = [self._work(file, runtime, folder, piece) for piece in spread.pieces]
             else:
                 found = [self._work(file, choose_runtime(job), os.path.dirname(job.output) or ".")]
                 stack.close()
@@ -348,7 +349,8 @@ class _Run:
         assert spread is not None
         if spread.damaged:
             file.reporter.warn("the input is damaged: one worker reads it from its beginning")
-            self._waiting.append(self._work(file, spread.runtime, os.path.dirname(spread.folder)))
+            folder = os.path.dirname(spread.long_job.folder.path)
+            self._waiting.append(self._work(file, spread.long_job.runtime, folder))
             file.spread = None
             file.stack.close()  # unlocks the work folder
             return
@@ -362,7 +364,7 @@ class _Run:
         self._cancel([submission for submission in self._running.values() if submission.file is file])
         self._waiting = deque(submission for submission in self._waiting if submission.file is not file)
         if file.spread is not None and isinstance(error, UpscaleError):
-            file.spread.advise(error)
+            file.spread.long_job.advise(error)
         self._close(file, error)
 
     def _cancel(self, items: list[_Submission]) -> None:

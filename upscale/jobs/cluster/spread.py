@@ -25,8 +25,7 @@ class SpreadJob:
     """A long job on many machines.
 
     Attributes:
-        folder: path of the work folder.
-        runtime: that all segments are made with.
+        long_job: with the work folder and the journal.
         pieces: to be made, in any order.
         damaged: one machine must do the rest; the journal holds what is good.
     """
@@ -46,15 +45,14 @@ class SpreadJob:
         """
         self.damaged = False
         self._reporter = reporter
-        self._long_job = open_long_job(stack, job)
-        self._long_job.verify(reporter.warn)
-        self._journal = self._long_job.journal
-        self.folder, self.runtime = self._long_job.folder.path, self._long_job.runtime
+        self.long_job = open_long_job(stack, job)
+        self.long_job.verify(reporter.warn)
+        self._journal = self.long_job.journal
         self._resumed = done = self._journal.frames
         total = job.source.estimated_frames
-        self.pieces = list_pieces(self._long_job)
-        backend = f"{self.runtime or RESAMPLER_RUNTIME} on the cluster {where}"
-        reporter.announce(job, backend, self._long_job.length)
+        self.pieces = list_pieces(self.long_job)
+        backend = f"{self.long_job.runtime or RESAMPLER_RUNTIME} on the cluster {where}"
+        reporter.announce(job, backend, self.long_job.length)
         if done:
             reporter.send(Resumed(input=job.input, frames=done, total=total))
         self._begun, self._cpu_begun = time.perf_counter(), time.process_time()
@@ -62,15 +60,6 @@ class SpreadJob:
         self._running: dict[int, tuple[int, float]] = {}
         self._finished: dict[int, tuple[int, float]] = {}
         self._frames = 0
-
-    @property
-    def kept(self) -> bool:
-        """Whether finished segments would be found again."""
-        return bool(self._journal.segments)
-
-    def advise(self, error: BaseException) -> None:
-        """Say what is kept, as `LongJob.advise`."""
-        self._long_job.advise(error)
 
     def progress(self, piece: Piece, frames: int, seconds: float) -> None:
         """A piece has got as far as `frames` and `seconds` of video."""
@@ -104,8 +93,8 @@ class SpreadJob:
             UpscaleError: as `upscale.upscale_file`; finished segments stay.
         """
         read: list[SourceStats] = []
-        report = join(self._long_job, read.append)
-        self._long_job.finish()
+        report = join(self.long_job, read.append)
+        self.long_job.finish()
         if not read:
             raise OutputError("the input was not read to its end")
         frames, resumed = report.frames - self._resumed, self._resumed
@@ -117,5 +106,5 @@ class SpreadJob:
         )
         count = len(self._journal.segments)
         return self._reporter.result(
-            self._long_job.job, run, read[0], report, segments=count, resumed_frames=resumed
+            self.long_job.job, run, read[0], report, segments=count, resumed_frames=resumed
         )
