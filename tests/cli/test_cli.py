@@ -177,7 +177,7 @@ def test_list_names_models_backends_devices_and_encoders() -> None:
 
 
 def test_upscales_and_says_so_on_stderr_only(tmp_path: Path, make_clip: MakeClip) -> None:
-    make_clip(tmp_path / "clip.mp4")
+    make_clip(tmp_path / "clip.mp4", size=(320, 240))
     done = upscale("clip.mp4", "--model", "lanczos", cwd=tmp_path)
     assert done.returncode == 0
     assert done.stdout == b""
@@ -191,7 +191,7 @@ def test_quiet_says_nothing(tmp_path: Path, make_clip: MakeClip) -> None:
 
 
 def test_json_is_one_object_per_line_from_start_to_result(tmp_path: Path, make_clip: MakeClip) -> None:
-    done = upscale(make_clip(tmp_path / "clip.mp4"), "--model", "lanczos", "--json")
+    done = upscale(make_clip(tmp_path / "clip.mp4", size=(320, 240)), "--model", "lanczos", "--json")
     events = [json.loads(line) for line in done.stdout.decode().splitlines()]
     assert events[0]["event"] == "start"
     assert events[-1]["event"] == "result"
