@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from upscale.errors import UsageError
 from upscale.events import Event, Progress, Result, Start
 from upscale.jobs.resume.local import upscale_here
+from upscale.media.input.stills import picture_format
 from upscale.options import Options
 
 #: Seconds of wall-clock time that are not counted, and that are.
@@ -53,6 +55,8 @@ def predict(input: str, options: Options, extension: str = "mkv") -> Prediction:
     Raises:
         UpscaleError: whatever the job itself would raise.
     """
+    if picture_format(input) is not None:
+        raise UsageError("a still picture, not a video", path=input)
     watch = _Watch()
     with TemporaryDirectory(prefix="upscale-bench-") as folder:
         output = str(Path(folder) / f"part.{extension}")

@@ -60,10 +60,10 @@ def output_format(path: str) -> str:
     ending = os.path.splitext(path)[1][1:].lower()
     if ending not in FORMATS:
         known = ", ".join(f".{name}" for name in FORMATS)
-        raise UsageError(f"a picture can be written as {known}, not as .{ending}", path=path)
+        raise UsageError(f"a picture can be written as {known}, not as .{ending}")
     found = FORMATS[ending]
     if found in ("AVIF", "WEBP") and not features.check(found.lower()):
-        raise UsageError(f"this Pillow cannot write {found}", path=path)
+        raise UsageError(f"this Pillow cannot write {found}")
     return found
 
 

@@ -22,6 +22,7 @@ import av.logging
 from upscale.errors import MediaError, OutputError, UsageError
 from upscale.media.input.address import STDIN, Address, parse
 from upscale.media.input.log import ffmpeg_log
+from upscale.media.input.stills import picture_format
 from upscale.options import DEFAULTS, Options
 from upscale.system.safe_file import write_error
 
@@ -190,7 +191,9 @@ def open_input(path: str, options: Options = DEFAULTS, *, stills: bool = False) 
             raise _open_error(error, address) from None
     if container.format.name in STILL_FORMATS and not stills:
         container.close()
-        raise UsageError("a still picture, not a video", path=path)
+        named = picture_format(path) is not None
+        hint = "" if named else "; a picture needs a name that says so, such as photo.png"
+        raise UsageError(f"a still picture, not a video{hint}", path=path)
     if container.format.name == "asf" and "ASF_Protection_Type" in container.metadata:
         container.close()
         raise MediaError(ENCRYPTED, path=path)
