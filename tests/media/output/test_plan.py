@@ -37,6 +37,10 @@ def with_stream(info: MediaInfo, **fields: object) -> MediaInfo:
         "duration": 1.0,
         "is_cover": False,
         "bit_rate": None,
+        "sample_rate": 48000,
+        "channels": 2,
+        "width": 64,
+        "height": 48,
     }
     return replaced(info, streams=(*info.streams, StreamInfo(**{**defaults, **fields})))  # type: ignore[arg-type]
 
@@ -299,3 +303,14 @@ def test_fragments_keep_the_offset_between_sound_and_picture(tmp_path: Path) -> 
     source = write_rich(tmp_path / "in.mkv", subtitle=None)
     passage(source, tmp_path / "out.mp4", Options(container="fmp4"))
     assert [t for t, _ in video_times(tmp_path / "out.mp4")] == [Fraction(t, 1000) for t in TIMES]
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec", "unknown"),
+    [("audio", "speex", "channels"), ("audio", "aac", "sample_rate"), ("video", "flv1", "width")],
+)
+def test_streams_that_only_a_header_promises(film: MediaInfo, kind: str, codec: str, unknown: str) -> None:
+    """An FLV with odd tags gave a Matroska header with two streams too many, which readers refuse."""
+    found = plan(with_stream(film, kind=kind, codec=codec, **{unknown: None}), "out.mkv")
+    assert found.streams[6].action == "drop"
+    assert found.lost == [f"{kind} #6 ({codec}): nothing of it can be read"]

@@ -316,6 +316,8 @@ class _Planner:
             plan.action, plan.to_codec = "encode", encoder.codec
         elif not asked.get(stream.kind, True):
             plan.note = "left out as asked"
+        elif _is_empty(stream):
+            self.lost.append(f"{_name(stream, plan.codec)}: nothing of it can be read")
         else:
             decide = {
                 "video": self._other_video,
@@ -464,6 +466,13 @@ def _listed(names: list[str]) -> str:
     """The names, of very many the first ones."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
+
+
+def _is_empty(stream: StreamInfo) -> bool:
+    """True for a stream that only the header promises (FLV): readers refuse its copy."""
+    if stream.kind == "audio":
+        return not (stream.sample_rate and stream.channels)
+    return stream.kind == "video" and not stream.is_cover and not (stream.width and stream.height)
 
 
 def _is_single_picture(stream: StreamInfo, plan: StreamPlan) -> bool:
