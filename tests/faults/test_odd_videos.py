@@ -94,7 +94,7 @@ sys.exit(code)
 
 
 def test_27_size_and_format_change_in_the_middle(tmp_path: Path) -> None:
-    """The first picture decides; the rest is scaled and converted to it."""
+    """The largest size and the first format decide; the rest is scaled and converted to them."""
     parts = [
         write_video(tmp_path / "a.ts", range(5), codec="mpeg2video"),
         write_video(tmp_path / "b.ts", range(5, 10), codec="mpeg2video", size=(128, 96)),
@@ -106,7 +106,7 @@ def test_27_size_and_format_change_in_the_middle(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "o.mkv")) as container:
         frames = list(container.decode(video=0))
     assert len(frames) >= 13
-    assert {(f.width, f.height, f.format.name) for f in frames} == {(128, 96, "yuv420p")}
+    assert {(f.width, f.height, f.format.name) for f in frames} == {(256, 192, "yuv420p")}
 
 
 @pytest.mark.parametrize(

@@ -252,16 +252,18 @@ def test_streams_that_appear_late(tmp_path: Path) -> None:
     reader.close()
 
 
-def test_a_picture_that_changes_its_size_is_scaled_to_the_first(tmp_path: Path) -> None:
+def test_a_picture_that_changes_its_size_is_scaled_to_the_largest(tmp_path: Path) -> None:
     small = write_video(tmp_path / "a.ts", range(5), codec="mpeg2video")
     large = write_video(tmp_path / "b.ts", range(5, 10), codec="mpeg2video", size=(128, 96))
     joined = tmp_path / "ab.ts"
     joined.write_bytes(small.read_bytes() + large.read_bytes())
     source, frames, _ = read(joined)
-    assert {(f.width, f.height, f.format.name) for f in frames} == {(64, 48, "yuv420p")}
+    assert {(f.width, f.height, f.format.name) for f in frames} == {(128, 96, "yuv420p")}
     assert len(frames) == len(decode_pts(joined))  # FFmpeg's parser may lose one at the joint
     assert frames[-1].pts > frames[0].pts + 7 * 3600
-    assert source.notes == ["the picture changes to 128x96: scaled to 64x48"]
+    first, then = source.notes
+    assert first == "the picture begins as 64x48 at 0.00 s: scaled to 128x96"
+    assert then.startswith("the picture changes to 128x96 at 0.")
 
 
 def rgb_picture(n: int) -> av.VideoFrame:

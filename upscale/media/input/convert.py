@@ -96,21 +96,51 @@ def color_tags(frame: av.VideoFrame, context: av.VideoCodecContext) -> ColorTags
 
 
 class Converter:
-    """Brings every frame to the size, format and colour tags that the first frame decided."""
+    """Brings every frame to one size and format, and to the colour tags that the first frame decided.
 
-    def __init__(self, first: av.VideoFrame, tags: ColorTags, *, mark_left: bool = False) -> None:
+    A frame of another shape keeps its own, between black bars.
+    """
+
+    def __init__(
+        self,
+        first: av.VideoFrame,
+        tags: ColorTags,
+        size: tuple[int, int] | None = None,
+        *,
+        mark_left: bool = False,
+    ) -> None:
         """
         Args:
-            first: decides size and format; it is not converted.
+            first: decides the format; it is not converted.
             tags: put on every frame.
+            size: (width, height) of all frames; None takes the first one's.
             mark_left: mark every frame's chroma as sited left.
         """
-        self.width, self.height = first.width, first.height
+        self.width, self.height = size or (first.width, first.height)
         self.format = processing_format(first.format)
         self.tags = tags
         self._reformatter = VideoReformatter()
         self._mark_left = mark_left
         self._markers: dict[tuple[int, int, str], Graph] = {}
+        self._padders: dict[tuple[int, int], Graph] = {}
+
+    def how(self, frame: av.VideoFrame) -> str:
+        """What is done to a frame of this size, human-readable; "" for nothing."""
+        whole, inner = (self.width, self.height), self._inner_size(frame)
+        if (frame.width, frame.height) == whole:
+            return ""
+        return f"scaled to {inner[0]}x{inner[1]}" + (
+            f", with bars to {whole[0]}x{whole[1]}" if inner != whole else ""
+        )
+
+    def _inner_size(self, frame: av.VideoFrame) -> tuple[int, int]:
+        """The largest size of the frame's shape that fits; even, as bars must not cut chroma samples."""
+        scale = min(self.width / frame.width, self.height / frame.height)
+        width, height = round(frame.width * scale), round(frame.height * scale)
+        # What differs by a rounding has the same shape.
+        width = self.width if self.width - width < 2 else max(2, width // 2 * 2)
+        height = self.height if self.height - height < 2 else max(2, height // 2 * 2)
+        return min(width, self.width), min(height, self.height)
 
     def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
         """The frame itself where it fits already, else a converted one; tagged either way."""
@@ -120,7 +150,16 @@ class Converter:
         out = frame if fits else self._reformat(frame)
         out.color_range, out.colorspace = self.tags.color_range, self.tags.matrix
         out.color_primaries, out.color_trc = self.tags.primaries, self.tags.trc
-        return out
+        return out if (out.width, out.height) == (self.width, self.height) else self._padded(out)
+
+    def _padded(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """Black bars on two sides, of even width."""
+        key = (frame.width, frame.height)
+        if key not in self._padders:
+            x, y = (self.width - frame.width) // 4 * 2, (self.height - frame.height) // 4 * 2
+            arguments = f"w={self.width}:h={self.height}:x={x}:y={y}:color=black"
+            self._padders[key] = filter_graph(frame, "pad", arguments)
+        return through(self._padders[key], frame)
 
     def _marked(self, frame: av.VideoFrame) -> av.VideoFrame:
         """The same picture, not copied, with its chroma marked as sited left."""
@@ -136,8 +175,7 @@ class Converter:
         pts, time_base, duration = frame.pts, frame.time_base, frame.duration
         out = self._reformatter.reformat(
             frame,
-            self.width,
-            self.height,
+            *self._inner_size(frame),
             self.format,
             interpolation=Interpolation.LANCZOS | Interpolation.ACCURATE_RND,
             src_colorspace=None if rgb else Colorspace.ITU709,

@@ -67,7 +67,8 @@ class VideoInfo:
     """The video stream that is enlarged.
 
     Attributes:
-        width, height: stored pixels of the first decoded frame.
+        width, height: stored pixels of the first decoded frame, of what is shown of it; in a job, the size
+            that holds for all frames (`upscale.media.input.sizes`).
         pix_fmt: as decoded.
         bit_depth: bits per sample, 8 … 16.
         chroma_shift: log2 of the chroma subsampling, horizontal and vertical; (0, 0) for RGB and gray.
@@ -155,8 +156,12 @@ def probe(path: str) -> MediaInfo:
         memory.trim_heap()
 
 
-def describe(reader: Reader) -> MediaInfo:
-    """Description of an open input."""
+def describe(reader: Reader, size: tuple[int, int] | None = None) -> MediaInfo:
+    """Description of an open input.
+
+    Args:
+        size: (width, height) of the video, where it is not that of the first frame.
+    """
     container = reader.container
     start = container.start_time
     return MediaInfo(
@@ -169,7 +174,7 @@ def describe(reader: Reader) -> MediaInfo:
         metadata=dict(container.metadata),
         chapters=[dict(c) for c in container.chapters()],
         streams=tuple(_describe_stream(s) for s in container.streams),
-        video=_describe_video(reader),
+        video=_describe_video(reader, size),
     )
 
 
@@ -205,7 +210,7 @@ def _describe_stream(stream: Stream) -> StreamInfo:
     )
 
 
-def _describe_video(reader: Reader) -> VideoInfo:
+def _describe_video(reader: Reader, size: tuple[int, int] | None) -> VideoInfo:
     stream, frame = reader.video, reader.first[0]
     context = stream.codec_context
     tags = convert.color_tags(frame, context)
@@ -218,8 +223,8 @@ def _describe_video(reader: Reader) -> VideoInfo:
     return VideoInfo(
         index=stream.index,
         codec=context.codec.canonical_name,
-        width=frame.width,
-        height=frame.height,
+        width=size[0] if size else frame.width,
+        height=size[1] if size else frame.height,
         pix_fmt=frame.format.name,
         bit_depth=max((c.bits for c in frame.format.components), default=8),
         has_alpha=convert.has_alpha(frame.format),

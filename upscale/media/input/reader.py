@@ -20,6 +20,7 @@ from upscale.media.input.clock import ARRIVAL_TICK, CLOCKLESS, DISCONTINUOUS, NO
 from upscale.media.input.crop import Cropper, container_crop
 from upscale.media.input.open import ffmpeg_reasons, media_error, open_input, reason, silence
 from upscale.media.input.siting import headers_name_siting
+from upscale.media.input.sizes import size_header
 from upscale.options import DEFAULTS, Options
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class Reader:
     Attributes:
         container, video: PyAV's objects.
         first: the first decoded frames in display order (at least one); clear it once it is of no more use.
+        size_header: see `upscale.media.input.sizes.size_header`, of the first packet.
         siting_named: whether H.264 or HEVC headers say where the chroma samples lie.
         pts_in_file_order: no video packet so far had an earlier pts than the one before it.
         decoding: set to False to get the video's packets in place of its frames, from where it is on.
@@ -135,6 +137,7 @@ class Reader:
         self._ended = False
         self.stats = ReadStats()
         self.siting_named = False
+        self.size_header = b""
         self.pts_in_file_order = True
         self._last_pts: int | None = None
         self.decoding = True
@@ -319,6 +322,7 @@ class Reader:
 
     def _look_at_headers(self, packet: av.Packet[Any]) -> None:
         # Before the first packet is decoded: this needs FFmpeg's log, see `_open_decoder`.
+        self.size_header = size_header(self.video.codec_context, packet)
         if self.video.codec_context.codec.canonical_name in ("h264", "hevc"):
             self.siting_named = headers_name_siting(self.video, bytes(packet))
 
@@ -337,7 +341,11 @@ class Reader:
             return []
         if self.clockless:
             self._stamp(frames)
-        return frames if self._cropper is None else [self._cropper(frame) for frame in frames]
+        return [self.shown(frame) for frame in frames]
+
+    def shown(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """The part of a decoded frame that the container wants to be shown."""
+        return frame if self._cropper is None else self._cropper(frame)
 
     def _stamp(self, frames: list[av.VideoFrame]) -> None:
         now = time.monotonic()

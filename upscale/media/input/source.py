@@ -16,6 +16,7 @@ from upscale.media.input.deinterlace import MIN_HEIGHT, MIN_WIDTH, Deinterlacer
 from upscale.media.input.open import media_error
 from upscale.media.input.probe import MediaInfo, VideoInfo, chroma_siting, container_says_interlaced, describe
 from upscale.media.input.reader import Reader, is_cover
+from upscale.media.input.sizes import chosen_size
 from upscale.options import DEFAULTS, Options
 from upscale.system.closing import Closing
 
@@ -36,6 +37,9 @@ LEAD_IN = Fraction(1, 10)
 
 #: Seconds read beyond the end of the part: packets are interleaved only roughly.
 INTERLEAVE = Fraction(2)
+
+#: Changes of size that are named one by one.
+_CHANGES_NAMED = 20
 
 _INTERLACED_REFUSED = "interlaced: it must be deinterlaced first (without --keep-interlaced it is done)"
 
@@ -79,7 +83,7 @@ class Source(Closing):
         self._detector = DamageDetector(self.stats)
         self._reader = Reader(path, options)
         try:
-            self.info: MediaInfo = describe(self._reader)
+            self.info: MediaInfo = describe(self._reader, chosen_size(self._reader, options))
             self._setup(options.start, options.stop)
         except (av.FFmpegError, UnicodeDecodeError) as error:
             self._reader.close()
@@ -114,12 +118,14 @@ class Source(Closing):
             color_range=video.color_range, primaries=video.primaries, trc=video.trc, matrix=video.matrix
         )
         mark_left = not chroma_siting(self._reader).marked
-        self._converter = Converter(self._reader.first[0], tags, mark_left=mark_left)
+        size = video.width, video.height
+        self._converter = Converter(self._reader.first[0], tags, size, mark_left=mark_left)
+        self._shown_size: tuple[int, int] | None = None
+        self._size_changes = 0
         self.frame_format: str = self._converter.format
         self._clock = FrameClock(self._reader.time_base, video.rate)
         self._clock.learn((f.pts, f.dts) for f in self._reader.first if self._times_are_guesses())
         self._deinterlacer: Deinterlacer | None = None
-        self._size_noted = False
         self._every_frame = container_says_interlaced(self._reader)
         if video.interlaced:
             self._interlaced_found(self._reader.first[0])
@@ -239,7 +245,7 @@ class Source(Closing):
         if self._timeline.end is not None:
             duration = max(1, min(duration, int(self._timeline.end / base) - pts))
         frame.pts, frame.time_base, frame.duration = self._timeline.shift(pts, base), base, duration
-        if (frame.width, frame.height) != (self._converter.width, self._converter.height):
+        if (frame.width, frame.height) != self._shown_size:
             self._note_size(frame)
         if self._deinterlacer is None:
             # The filter must have seen the frame before the first interlaced one: what it makes of a frame
@@ -325,10 +331,21 @@ class Source(Closing):
         self.notes.append("interlaced: deinterlaced with bwdif, frame rate kept")
 
     def _note_size(self, frame: av.VideoFrame) -> None:
-        if not self._size_noted:
-            self._size_noted = True
-            size = f"{self._converter.width}x{self._converter.height}"
-            self.notes.append(f"the picture changes to {frame.width}x{frame.height}: scaled to {size}")
+        """Name a change of size with its time; of a video that never settles, only the first ones."""
+        begins, self._shown_size = self._shown_size is None, (frame.width, frame.height)
+        how = self._converter.how(frame)
+        if begins and not how:
+            return
+        self._size_changes += 1
+        if self._size_changes > _CHANGES_NAMED:
+            return
+        verb, at = "begins as" if begins else "changes to", float((frame.pts or 0) * self._reader.time_base)
+        note = f"the picture {verb} {frame.width}x{frame.height} at {at:.2f} s"
+        if how:
+            note += f": {how}"
+        if self._size_changes == _CHANGES_NAMED:
+            note += "; further changes are not listed"
+        self.notes.append(note)
 
     def _seek_to_part(self) -> None:
         if self._timeline.begin is not None:
