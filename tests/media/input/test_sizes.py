@@ -1,4 +1,4 @@
-"""Videos whose size changes: one size for all frames, and bars (`upscale.media.input.sizes`)."""
+"""Videos whose size changes: one size for all frames, and bars (`upscale.media.input.sizes`, `bitstream`)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from clips import flat_frame, write_video
 
 from upscale import Options, upscale_file
+from upscale.media.input.bitstream import size_header
 from upscale.media.input.convert import Converter, color_tags
-from upscale.media.input.sizes import size_header
 from upscale.media.input.source import Source
 from upscale.media.pixels.planes import plane_view
 

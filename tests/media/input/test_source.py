@@ -18,9 +18,10 @@ import pytest
 from clips import damage, decode_pts, flat_frame, noise_frame, write_cover_first, write_program, write_video
 
 from upscale.errors import UsageError
+from upscale.media.input.bitstream import is_hidden
 from upscale.media.input.convert import ColorTags, Converter, processing_format
 from upscale.media.input.parts import frame_times
-from upscale.media.input.reader import Reader, is_hidden
+from upscale.media.input.reader import Reader
 from upscale.media.input.source import Source
 from upscale.media.pixels.planes import plane_view
 from upscale.options import Options
@@ -153,9 +154,10 @@ def test_packets_are_all_delivered_untouched(tmp_path: Path) -> None:
 
 SCRIPT = """
 import sys
+from upscale.media.input.bitstream import is_hidden
 from upscale.media.input.convert import ColorTags, Converter, processing_format
 from upscale.media.input.parts import frame_times
-from upscale.media.input.reader import Reader, is_hidden
+from upscale.media.input.reader import Reader
 from upscale.media.input.source import Source
 with Source("-") as source:
     counts = {}

@@ -16,11 +16,11 @@ from upscale.errors import MediaError, NoVideo
 from upscale.media.input import open as container
 from upscale.media.input.address import STDIN, parse
 from upscale.media.input.avi import empty_chunks
+from upscale.media.input.bitstream import is_hidden, size_header
 from upscale.media.input.clock import ARRIVAL_TICK, CLOCKLESS, DISCONTINUOUS, NO_PTS, ClockJumps
 from upscale.media.input.crop import Cropper, container_crop
 from upscale.media.input.open import ffmpeg_reasons, media_error, open_input, reason, silence
 from upscale.media.input.siting import headers_name_siting
-from upscale.media.input.sizes import size_header
 from upscale.options import DEFAULTS, Options
 
 if TYPE_CHECKING:
@@ -88,19 +88,6 @@ def choose_video(container: InputContainer) -> av.VideoStream:
     return best if best in known else known[0]
 
 
-def is_hidden(codec: str, packet: av.Packet[Any]) -> bool:
-    """Whether a packet holds a VP8 or VP9 frame that is decoded but never shown (RFC 6386, 9.1; VP9, 6.2)."""
-    first, last = memoryview(packet)[0], memoryview(packet)[-1]
-    if codec in ("vp8", "libvpx"):
-        return not first & 0x10
-    if (
-        codec in ("vp9", "libvpx-vp9") and last & 0xE0 != 0xC0
-    ):  # else a superframe, which shows its last frame
-        # show_existing_frame and show_frame; profile 3 has a reserved bit before them.
-        return not first & (0b0101 if first & 0x30 == 0x30 else 0b1010)
-    return False
-
-
 def count_back(frames: list[av.VideoFrame]) -> None:
     """Give frames without a time before one that has it theirs: RTSP times begin with the second packet."""
     for frame, after in zip(reversed(frames[:-1]), reversed(frames[1:]), strict=True):
@@ -117,7 +104,7 @@ class Reader:
     Attributes:
         container, video: PyAV's objects.
         first: the first decoded frames in display order (at least one); clear it once it is of no more use.
-        size_header: see `upscale.media.input.sizes.size_header`, of the first packet.
+        size_header: see `upscale.media.input.bitstream`, of the first packet.
         siting_named: whether H.264 or HEVC headers say where the chroma samples lie.
         pts_in_file_order: no video packet so far had an earlier pts than the one before it.
         decoding: set to False to get the video's packets in place of its frames, from where it is on.
