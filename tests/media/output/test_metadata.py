@@ -79,6 +79,9 @@ def test_custom_tags_come_through_once(tmp_path: Path, target: str) -> None:
     passage(source, out)
     with av.open(str(out)) as container:
         found = {k.lower(): v for k, v in container.metadata.items()}
+    if target != "mkv":  # FFmpeg 9 joins the times of MP4's header and of its keys
+        assert set(found["creation_time"].split(";")) == {tags["creation_time"]}
+        found["creation_time"] = tags["creation_time"]
     assert {k: found.get(k) for k in tags} == tags
 
 
@@ -143,6 +146,8 @@ def test_every_tag_comes_back_or_is_named(name: str, tagged: Path, tmp_path: Pat
         if name in ("ogg", "asf"):
             found["description"] = found["comment"]  # FFmpeg reads both into one
         for key, value in FILE_TAGS.items():
+            if (name, key) == ("asf", "creation_time"):
+                continue  # named: FFmpeg 8 does not read it back, 9 does
             kept = value in found.get(key.lower(), "")
             assert kept == (key.lower() not in named), (key, found.get(key.lower()))
         for stream in container.streams:

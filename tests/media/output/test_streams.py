@@ -26,6 +26,7 @@ def test_split_wide_band_and_a_broken_rest() -> None:
     assert list(amr_frames(b"".join(frames), "amr_wb")) == frames
 
 
+@pytest.mark.skipif("libopencore_amrnb" not in av.codecs_available, reason="PyAV 19 has no AMR encoder")
 @pytest.mark.parametrize("target", ["3gp", "mov"])
 def test_packets_of_many_frames(tmp_path: Path, target: str) -> None:
     source = tmp_path / "in.nut"

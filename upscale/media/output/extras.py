@@ -21,6 +21,7 @@ _NAMES = {
     "S12M_TIMECODE": "the frames' time codes",
     "AFD": "the active format description",
     "PANSCAN": "the pan-and-scan window",
+    "LCEVC": "the LCEVC enhancement layer",
     "UNKNOWN": "frame data of a kind that PyAV cannot name",
 }
 

@@ -97,9 +97,12 @@ def not_utf8(tags: Mapping[str, str]) -> list[str]:
 
 
 def container_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """The container's tags without those that describe the old file, in UTF-8."""
+    """The container's tags without those that describe the old file, in UTF-8.
+
+    Of two equal creation times (FFmpeg 9 joins those of MP4's header and of its keys) one is kept.
+    """
     return {
-        utf8(k): utf8(v)
+        utf8(k): utf8(v.partition(";")[0] if k.lower() == "creation_time" else v)
         for k, v in tags.items()
         if k.lower() not in _OLD_FILE and not (k.lower() == "software" and v.startswith("Lavf"))
     }
