@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from upscale.backends.trial import Outcome
 from upscale.backends.variants import Variant, candidates
 from upscale.errors import BackendError, UsageError
 from upscale.model.weights import ModelFiles
+from upscale.system.cores import ThreadPlan
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +49,17 @@ class Races:
     def __init__(self, times: dict[str, float], refused: dict[str, str] | None = None) -> None:
         self.times = times
         self.refused = refused or {}
+        self.spread = 0.01
+        self.busy = False
         self.count = 0
 
     def __call__(self, model: ModelFiles, found: list[Variant], *_: Any) -> Outcome:
         self.count += 1
         names = {str(variant) for variant in found}
-        return Outcome(
-            *({k: v for k, v in kept.items() if k in names} for kept in (self.times, self.refused))
+        times, refused = (
+            {k: v for k, v in kept.items() if k in names} for kept in (self.times, self.refused)
         )
+        return Outcome(times, refused, dict.fromkeys(times, self.spread), self.busy)
 
 
 @pytest.fixture
@@ -74,7 +79,9 @@ def test_measures_every_backend_for_real(real: ModelFiles, cache: Path) -> None:
     times = entry["times"]
     assert times.keys() == {str(v) for v in FP32}
     assert all(0 < ms < 10_000 for ms in times.values())
-    assert variant == auto._fastest(times, FP32)
+    assert variant == auto._fastest(Outcome.from_json(entry), FP32)
+    assert entry["spread"].keys() == times.keys()
+    assert (entry["question"], entry["races"], entry["slow"]) == ("net, 64x48, 8 bit", 1, False)
     assert all(f"{ms:.1f} ms" in reason for ms in times.values())
     assert sorted(cache.parent.iterdir()) == [cache]
 
@@ -159,7 +166,8 @@ def test_measures_again_when_something_changed(
     [b"", b"{", b"[]", b"\xff\xfe", b"null", b"[" * 100_000, b'{"KEY": {}}',
      b'{"KEY": {"times": {"onnx fp32": "fast"}, "refused": {}}}', b'{"KEY": {"times": {}, "refused": {}}}',
      b'{"KEY": {"times": {"gone fp32": 1.0}, "refused": {}}}', b'{"KEY": {"times": {"onnx fp32": 1.0}}}',
-     b'{"KEY": {"onnx": 1.0}}', b'{"KEY": 3}'],
+     b'{"KEY": {"onnx": 1.0}}', b'{"KEY": 3}', b'{"KEY": {"times": {"onnx fp32": 1.0}, "refused": {}, '
+     b'"spread": {}, "busy": false, "question": "", "races": 1, "slow": false}}'],
 )  # fmt: skip
 def test_damaged_cache_is_replaced(content: bytes, model: ModelFiles, races: Races, cache: Path) -> None:
     auto.choose(model, 360, 640)
@@ -167,7 +175,7 @@ def test_damaged_cache_is_replaced(content: bytes, model: ModelFiles, races: Rac
     cache.write_bytes(content.replace(b"KEY", key.encode()))
     assert auto.choose(model, 360, 640)[0] == Variant("tflite", "int8")
     assert races.count == 2
-    assert json.loads(cache.read_text())[key] == {"times": races.times, "refused": races.refused}
+    assert json.loads(cache.read_text())[key]["times"] == races.times
 
 
 def test_unwritable_cache_costs_only_the_next_measurement(
@@ -316,7 +324,12 @@ def test_device_that_won_is_used_again(real: ModelFiles, monkeypatch: pytest.Mon
     alone = ModelFiles("own", None, onnx=real.onnx)
 
     def with_device(*given: Any) -> Outcome:
-        return Outcome({**stand_in(*given).times, "onnx openvino bf16": 9.0})
+        found = stand_in(*given)
+        return replace(
+            found,
+            times={**found.times, "onnx openvino bf16": 9.0},
+            spread={**found.spread, "onnx openvino bf16": 0.0},
+        )
 
     monkeypatch.setattr(trial, "measure_in_subprocess", with_device)
     for _ in range(2):
@@ -376,20 +389,142 @@ def test_trials_stay_small_and_keep_the_shape() -> None:
     assert auto._trial_size(2160, 3840) == (270, 480)
 
 
-def test_race_takes_the_best_of_turns() -> None:
-    """Other load on the machine must not hit one backend alone."""
-    from concurrent.futures import ThreadPoolExecutor
+class Clock:
+    """Wall-clock and processor time that only move when a runner computes."""
 
-    turns: list[str] = []
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.wall = self.cpu = 0.0
+        monkeypatch.setattr(trial.time, "perf_counter", lambda: self.wall)
+        monkeypatch.setattr(trial.time, "process_time", lambda: self.cpu)
 
-    def runner(name: str) -> Any:
+    def runner(self, name: str, seconds: list[float], share: float = 1.0, device: str = "cpu") -> Any:
+        """A backend that takes these processor seconds in turn, and has `share` of the processor."""
+        turns = iter(seconds * 100)
+
         def call(_: np.ndarray, most: int) -> None:
-            turns.append(name)
+            spent = next(turns)
+            self.cpu += spent if device == "cpu" else 0.0
+            self.wall += spent / share
 
+        call.description = f"{name} 1.0 {device} fp32"  # type: ignore[attr-defined]
         return call
 
+
+def run_race(working: Any) -> Outcome:
     with ThreadPoolExecutor(1) as pool:
-        working: Any = {name: runner(name) for name in ("onnx", "tflite")}
-        times = trial._race(working, np.zeros((2, 2), np.uint8), 255, pool, 1)
-    assert turns == ["onnx", "tflite"] * trial._MAX_ROUNDS
-    assert times.keys() == {"onnx", "tflite"}
+        return trial._race(working, np.zeros((2, 2), np.uint8), 255, pool, ThreadPlan(1, 1))
+
+
+def test_race_counts_processor_time_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wall-clock times of a busy machine once chose the slower runtime, for ever."""
+    clock = Clock(monkeypatch)
+    quiet, loaded = (
+        run_race({"onnx fp32": clock.runner("onnxruntime", [0.02, 0.024], share), "tflite fp32":
+                  clock.runner("ai-edge-litert", [0.01], share)})
+        for share in (0.95, 0.4)
+    )  # fmt: skip
+    for outcome in (quiet, loaded):
+        assert outcome.times == pytest.approx({"onnx fp32": 20, "tflite fp32": 10})
+    assert quiet.spread["onnx fp32"] == pytest.approx(0.1, abs=0.11)
+    assert (quiet.busy, loaded.busy) == (False, True)
+
+
+def test_race_counts_the_time_of_what_computes_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU takes no processor time; and that its process has little is no sign of a busy machine."""
+    clock = Clock(monkeypatch)
+    outcome = run_race({"torch fp32": clock.runner("PyTorch", [0.03], device="cuda")})
+    assert outcome.times == pytest.approx({"torch fp32": 30})
+    assert not outcome.busy
+
+
+def test_a_short_race_still_has_several_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    outcome = run_race({"onnx fp32": clock.runner("onnxruntime", [9.0, 1.0, 2.0])})
+    assert outcome.times == pytest.approx({"onnx fp32": 1000})
+    assert outcome.spread == pytest.approx({"onnx fp32": 1.0})
+
+
+def test_a_race_under_load_is_repeated_and_keeps_the_best(
+    model: ModelFiles, races: Races, cache: Path
+) -> None:
+    races.busy = True
+    races.times = {"onnx int8": 6.0, "tflite int8": 9.0}
+    variant, reason = auto.choose(model, 360, 640)
+    assert variant == Variant("onnx", "int8")
+    assert reason.endswith("the machine was busy: raced again next time")
+    races.times = {"onnx int8": 8.0, "tflite int8": 5.0}
+    variant, reason = auto.choose(model, 360, 640)
+    assert variant == Variant("tflite", "int8")
+    assert "onnx int8 6.0 ms" in reason
+    for _ in range(4):  # always busy: not raced for ever
+        auto.choose(model, 360, 640)
+    assert races.count == auto._MAX_RACES
+    assert "next time" not in auto.choose(model, 360, 640)[1]
+    (race,) = auto.races()
+    assert (race.races, race.outcome.busy) == (auto._MAX_RACES, True)
+
+
+def test_a_quiet_repetition_settles_it(model: ModelFiles, races: Races) -> None:
+    races.busy = True
+    auto.choose(model, 360, 640)
+    races.busy = False
+    for _ in range(3):
+        auto.choose(model, 360, 640)
+    assert races.count == 2
+
+
+def test_what_overlaps_in_its_rounds_is_a_tie(model: ModelFiles, races: Races) -> None:
+    races.times = {"tflite int8": 10.8, "onnx int8": 10.0}
+    assert auto.choose(model, 360, 640)[0] == Variant("onnx", "int8")
+    races.spread = 0.3  # no more than a tenth is a tie, however wild the rounds are
+    assert auto.choose(model, 90, 160)[0] == Variant("onnx", "int8")
+    races.times = {"onnx fp32": 10.9, "onnx int8": 10.0}
+    assert auto.choose(model, 45, 80)[0] == Variant("onnx", "fp32")
+
+
+@pytest.mark.parametrize("slowness", [1.0, 3.0])
+def test_a_job_that_is_slower_than_predicted_races_again(
+    slowness: float, real: ModelFiles, races: Races, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The prediction is of processor time per pixel, so that a busy machine alone changes nothing."""
+    variant, _ = auto.choose(real, 270, 480, precision="fp32", threads=1)
+    milliseconds = races.times[str(variant)]
+    now = {"time": 0.0}
+    monkeypatch.setattr(auto.time, "thread_time", lambda: now["time"])
+
+    class Slow:
+        name, description, precision, scale = "onnx", "", "fp32", 2
+
+        def __call__(self, luma: np.ndarray, max_value: int = 255, out: Any = None) -> np.ndarray:
+            now["time"] += slowness * milliseconds / 1000 * luma.size / (270 * 480)
+            return luma
+
+        def close(self) -> None:
+            pass
+
+    with auto.watched(Slow(), real, variant) as backend:
+        for _ in range(auto._JUDGED):
+            backend(np.zeros((540, 960), np.uint8))
+            backend(np.zeros((8, 8), np.uint8))
+    auto.choose(real, 270, 480, precision="fp32", threads=1)
+    assert races.count == (2 if slowness > auto._SLOW else 1)
+
+
+def test_the_watched_backend_is_the_backend(real: ModelFiles, races: Races) -> None:
+    variant, _ = auto.choose(real, 48, 64, precision="fp32", threads=1)
+    with backends.load(variant.backend, real, precision="fp32", threads=1) as plain:
+        watched = auto.watched(plain, real, variant)
+        assert watched is not plain
+        assert (watched.name, watched.description) == (plain.name, plain.description)
+        assert (watched.precision, watched.scale) == (plain.precision, plain.scale)
+        luma = np.random.default_rng(0).integers(0, 256, (20, 24), np.uint8)
+        np.testing.assert_array_equal(watched(luma), plain(luma))
+        assert auto.watched(plain, real, Variant("onnx", "bf16", "openvino")) is plain
+
+
+def test_reasons_are_told_once(model: ModelFiles, races: Races) -> None:
+    auto.pop_reasons()
+    auto.choose(model, 360, 640)
+    (reason,) = auto.pop_reasons()
+    assert reason.startswith("net, 480x270, 8 bit: tflite int8, measured just now: tflite int8 5.0 ms")
+    assert auto.pop_reasons() == []

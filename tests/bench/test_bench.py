@@ -14,7 +14,7 @@ from foreign_onnx import write_rgb_network
 from networks import FULL, write_model
 
 from upscale import Options, UpscaleError, UsageError
-from upscale.bench import content, machine, measure, peers
+from upscale.bench import content, machine, measure, peers, stages
 from upscale.bench.peers import PeerConfig, compare_peers
 from upscale.bench.predict import predict
 from upscale.cli.bench import bench as command
@@ -65,6 +65,8 @@ def test_bench_compares_a_backend_with_the_baseline(monkeypatch: pytest.MonkeyPa
     assert row["backend"] == "onnx"
     for name in ("decode_fps", "network_fps", "encode_fps", "pipeline_fps", "cpu_seconds_per_frame"):
         assert row[name] > 0
+    for one in (base, row):
+        assert one["times_floor"] == pytest.approx(one["floor_fps"] / one["pipeline_fps"])
     assert row["times_baseline"] == pytest.approx(base["pipeline_fps"] / row["pipeline_fps"])
     assert row["peak_memory"] > 20e6
     assert "nonsense" in wrong["error"]
@@ -73,6 +75,17 @@ def test_bench_compares_a_backend_with_the_baseline(monkeypatch: pytest.MonkeyPa
     text = bench_table(report["rows"])
     assert "lanczos" in text
     assert "failed" in text
+    assert text.splitlines()[0].endswith("x floor")
+
+
+def test_the_floor_is_the_same_frames_in_plain_threads(tmp_path: Path) -> None:
+    """Issue 17: what our own threads cost on top of decoder, swscale and encoder stays seen."""
+    clip = tmp_path / "clip.mkv"
+    content.write_clip(clip, 128, 96, 30)
+    assert stages.floor_fps(str(clip), (256, 192), 1) > 1
+    (tmp_path / "no.mkv").write_text("no video")
+    with pytest.raises(UpscaleError):
+        stages.floor_fps(str(tmp_path / "no.mkv"), (256, 192), 1)
 
 
 def test_a_prediction_for_a_short_file_is_the_whole_job(tmp_path: Path, make_clip: MakeClip) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -188,6 +189,15 @@ def test_upscales_and_says_so_on_stderr_only(tmp_path: Path, make_clip: MakeClip
 def test_quiet_says_nothing(tmp_path: Path, make_clip: MakeClip) -> None:
     done = upscale(make_clip(tmp_path / "clip.mp4"), "--model", "lanczos", "-q")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_verbose_says_why_the_runtime_was_chosen(tmp_path: Path, make_clip: MakeClip) -> None:
+    clip = make_clip(tmp_path / "clip.mp4")
+    done = upscale(str(clip), str(tmp_path / "out.mp4"), "-v", "--backend", "onnx")
+    line = next(line for line in done.stderr.decode().splitlines() if "measured" in line)
+    assert re.search(
+        r"gan, \d+x\d+, 8 bit: onnx \w+, measured .*: onnx \w+ [\d.]+ ms, onnx \w+ [\d.]+ ms per frame", line
+    )
 
 
 def test_json_is_one_object_per_line_from_start_to_result(tmp_path: Path, make_clip: MakeClip) -> None:

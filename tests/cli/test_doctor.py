@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from upscale.backends.auto import Race
+from upscale.backends.trial import Outcome
 from upscale.cli import doctor
 from upscale.cli.doctor import Diagnosis, diagnose, outdated
 from upscale.cli.main import COMMANDS
@@ -31,12 +33,32 @@ def test_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     found = Diagnosis({"upscale": "1", "packages": {"av": "18"}}, ["\x1b[31mbroken"])
     monkeypatch.setattr(doctor, "diagnose", lambda: found)
     assert doctor.doctor.main(["--json"], standalone_mode=False) == 1
-    assert json.loads(capsys.readouterr().out) == {"facts": found.facts, "problems": found.problems}
+    expected = {"facts": found.facts, "problems": found.problems, "races": []}
+    assert json.loads(capsys.readouterr().out) == expected
     assert doctor.doctor.main([], standalone_mode=False) == 1
     text = capsys.readouterr().out
     assert "packages   av 18" in text
     assert "problem: ?[31mbroken" in text
     assert "doctor" in COMMANDS
+
+
+def test_races_are_shown_as_a_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Issue 17: a choice that was made under load could not be seen, and stayed for ever."""
+    monkeypatch.setenv("UPSCALE_CACHE_DIR", str(tmp_path))
+    times, spread = {"onnx int8": 6.0, "tflite int8": 5.0}, {"onnx int8": 0.02, "tflite int8": 0.3}
+    race = Race("gan, 480x270, 8 bit", Outcome(times, {"onnx bf16": "differs by 9"}, spread, busy=True))
+    (tmp_path / "backends.json").write_text(json.dumps({"key": race.to_json(), "old": {"times": {}}}))
+    found = Diagnosis()
+    doctor._cache(found)
+    monkeypatch.setattr(doctor, "diagnose", lambda: found)
+    doctor.doctor.main([], standalone_mode=False)
+    lines = capsys.readouterr().out.splitlines()
+    first = next(n for n, line in enumerate(lines) if line.startswith("gan, 480x270"))
+    assert lines[first].split()[-8:] == ["tflite", "int8", "5.0", "+30", "%", "machine", "was", "busy"]
+    assert lines[first + 1].split() == ["onnx", "int8", "6.0", "+2", "%"]
+    assert lines[first + 2].split() == ["onnx", "bf16", "differs", "by", "9", "from", "fp32"]
 
 
 @pytest.fixture

@@ -1,4 +1,8 @@
-"""The fastest way to run a network on this machine, measured once and remembered."""
+"""The fastest way to run a network on this machine, measured and remembered.
+
+A race is repeated, at most `_MAX_RACES` times in all, if it was run while the machine was busy, or if a job
+has computed much slower than it predicted (`watched`).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,10 @@ import json
 import os
 import platform
 import sys
+import threading
+import time
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +25,12 @@ from upscale.backends import trial
 from upscale.backends.trial import Outcome
 from upscale.backends.variants import Variant, candidates, parse
 from upscale.errors import BackendError, OutputError
-from upscale.system.cores import cores, processor
+from upscale.system.closing import Closing
+from upscale.system.cores import cores, plan_threads, processor
 from upscale.system.safe_file import write_whole
 
 if TYPE_CHECKING:
+    from upscale.backends.base import Backend, Luma
     from upscale.model.weights import ModelFiles
 
 #: Backend → packages whose versions its speed depends on; several are onnxruntime for other devices.
@@ -39,8 +48,18 @@ _PACKAGES = {
 }
 #: Trials use at most this many pixels: beyond, time grows with the pixels in every backend alike.
 _MAX_TRIAL_PIXELS = 480 * 270
-#: A faster variant is taken before a preferred one only if by more than this factor.
-_MARGIN = 0.95
+#: A faster variant is taken before a preferred one only if that takes longer by more than this share, or by
+#: more than the rounds' spread where that is larger, up to a bound.
+_TIE, _MAX_TIE = 0.05, 0.1
+#: Races of one question until its answer counts whatever it was measured under.
+_MAX_RACES = 3
+#: How many times the predicted processor time a job may take, and frames after which that is judged.
+_SLOW, _JUDGED = 1.6, 50
+
+#: In this process: (weights, variant) → key in the cache, and predicted seconds of processor time per pixel.
+_predicted: dict[tuple[str, Variant], tuple[str, float]] = {}
+#: Why each choice of this process was made, until somebody asks.
+_reasons: list[str] = []
 
 
 def choose(
@@ -68,13 +87,13 @@ def choose(
         device: where to compute; None is the processor and whatever else each runtime finds.
 
     Returns:
-        The variant, and the reason with milliseconds per frame. If none works, the first one, whose
-        `load` will say what is wrong. A single candidate in fp32 is taken unmeasured.
+        The variant, and the reason with milliseconds per frame (also in `pop_reasons`). If none works, the
+        first one, whose `load` will say what is wrong. A single candidate in fp32 is taken unmeasured.
 
     Raises:
         UsageError: no such backend or precision, or one that this model or video cannot have.
-        BackendError: no backend is installed that has a file of this model, or what was asked for makes
-            other pictures on this machine.
+        BackendError: no backend is installed that has a file of this model, or what was asked for changes
+            the picture too much on this machine.
         ModelError: the model has no file for the backend.
     """
     more_devices = device is None and _has_devices()
@@ -84,19 +103,136 @@ def choose(
     )  # fmt: skip
     if len(found) == 1 and found[0].precision == "fp32" and not (more_devices and found[0].backend == "onnx"):
         return found[0], "the only one that is installed and that this model has a file for"
+    size = _trial_size(height, width)
     key = _key(model, found, _size_class(height, width), bits, device, threads)
     entries = _read_cache()
-    outcome = _valid(entries.get(key), found)
+    race = _remembered(entries.get(key), found)
     measured = "measured earlier on this machine"
-    if outcome is None:
-        measured = "measured just now"
-        outcome = trial.measure_in_subprocess(model, found, _trial_size(height, width), bits, threads)
+    if race is None or (race.doubtful and race.races < _MAX_RACES):
+        outcome = trial.measure_in_subprocess(model, found, size, bits, threads)
+        if outcome.times or race is None:
+            measured = "measured just now"
+            race = Race(f"{model.name}, {size[1]}x{size[0]}, {bits} bit", outcome).after(race)
         if outcome.refused and not outcome.times:
             raise BackendError(f"not on this machine: {_refusals(outcome)}", path=model.name)
-        if not outcome.times:
+        if not race.outcome.times:
             return found[0], "the trial of the backends failed"
-        _write_cache({**entries, key: {"times": outcome.times, "refused": outcome.refused}})
-    return _fastest(outcome.times, found), f"{measured}: {_describe(outcome)}"
+        _write_cache({**entries, key: race.to_json()})
+    chosen = _fastest(race.outcome, found)
+    plan = plan_threads(threads)
+    if plan.per_call == 1:
+        seconds = race.outcome.times[str(chosen)] / 1000 * plan.workers
+        _predicted[_name(model), chosen] = key, seconds / (size[0] * size[1])
+    reason = f"{measured}: {race.describe()}"
+    _reasons.append(f"{race.question}: {chosen}, {reason}")
+    return chosen, reason
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """One entry of the cache.
+
+    Attributes:
+        question: model, size of the frames and bit depth, human-readable.
+        races: how often it was run.
+        slow: a job was slower than predicted since then.
+    """
+
+    question: str
+    outcome: Outcome
+    races: int = 1
+    slow: bool = False
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the answer should be checked again."""
+        return self.slow or self.outcome.busy
+
+    def after(self, earlier: Race | None) -> Race:
+        """This race as a repetition of another: the least times of both, unless those were too good."""
+        if earlier is None:
+            return self
+        outcome = self.outcome
+        if not earlier.slow:
+            times, spread = dict(outcome.times), dict(outcome.spread)
+            for name, ms in earlier.outcome.times.items():
+                if name in times and ms < times[name]:
+                    times[name], spread[name] = ms, earlier.outcome.spread[name]
+            outcome = replace(outcome, times=times, spread=spread)
+        return replace(self, outcome=outcome, races=earlier.races + 1)
+
+    def describe(self) -> str:
+        """The times, fastest first, what was refused, and whether the answer is in doubt."""
+        ordered = sorted(self.outcome.times.items(), key=lambda item: item[1])
+        text = ", ".join(f"{name} {ms:.1f} ms" for name, ms in ordered) + " per frame"
+        doubt = "a job was slower" if self.slow else "the machine was busy"
+        again = f"{doubt}: raced again next time" if self.doubtful and self.races < _MAX_RACES else ""
+        return "; ".join(filter(None, (text, _refusals(self.outcome), again)))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "question": self.question, "races": self.races, "slow": self.slow, **asdict(self.outcome)
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, entry: Any) -> Race | None:
+        """What `to_json` returned; None for anything else."""
+        try:
+            outcome = Outcome.from_json(entry)
+            return cls(str(entry["question"]), outcome, int(entry["races"]), bool(entry["slow"]))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
+
+
+def races() -> list[Race]:
+    """Every race that is remembered on this machine."""
+    return [race for entry in _read_cache().values() if (race := Race.from_json(entry)) is not None]
+
+
+def pop_reasons() -> list[str]:
+    """Why this process has chosen what it chose since the last call, a line each."""
+    found = _reasons.copy()
+    _reasons.clear()
+    return found
+
+
+class Watched(Closing):
+    """A backend whose processor time is compared with what its race predicted; see `watched`."""
+
+    def __init__(self, backend: Backend, key: str, predicted: float) -> None:
+        self.name, self.description = backend.name, backend.description
+        self.precision, self.scale = backend.precision, backend.scale
+        self._backend = backend
+        self._key, self._predicted = key, predicted
+        self._lock = threading.Lock()
+        self._calls, self._seconds, self._pixels = 0, 0.0, 0
+
+    def __call__(self, luma: Luma, max_value: int = 255, out: Luma | None = None) -> Luma:
+        begun = time.thread_time()
+        result = self._backend(luma, max_value, out)
+        seconds = time.thread_time() - begun
+        if luma.size >= _MAX_TRIAL_PIXELS // 2:  # small parts cost more per pixel
+            with self._lock:
+                self._calls += 1
+                self._seconds += seconds
+                self._pixels += luma.size
+        return result
+
+    def close(self) -> None:
+        self._backend.close()
+        if self._calls >= _JUDGED and self._seconds > _SLOW * self._predicted * self._pixels:
+            entries = _read_cache()
+            if (race := Race.from_json(entries.get(self._key))) is not None and not race.slow:
+                _write_cache({**entries, self._key: replace(race, slow=True).to_json()})
+
+
+def watched(backend: Backend, model: ModelFiles, variant: Variant) -> Backend:
+    """A loaded backend that is raced again next time if it computes much slower than `choose` predicted.
+
+    As it is, where `choose` has not measured the variant in this process, or calls use several threads.
+    """
+    predicted = _predicted.get((_name(model), variant))
+    return backend if predicted is None else Watched(backend, *predicted)
 
 
 def cache_path() -> Path:
@@ -117,19 +253,16 @@ def cache_path() -> Path:
     return base / "upscale" / "backends.json"
 
 
-def _fastest(times: dict[str, float], preferred: Sequence[Variant]) -> Variant:
+def _fastest(outcome: Outcome, preferred: Sequence[Variant]) -> Variant:
     """The first preferred one of those that are about as fast as the fastest."""
-    limit = min(times.values()) / _MARGIN
+    best = min(outcome.times, key=outcome.times.__getitem__)
     for variant in preferred:
-        if times.get(str(variant), float("inf")) <= limit:
-            return variant
-    return parse(min(times, key=times.__getitem__))
-
-
-def _describe(outcome: Outcome) -> str:
-    ordered = sorted(outcome.times.items(), key=lambda item: item[1])
-    text = ", ".join(f"{name} {ms:.1f} ms" for name, ms in ordered) + " per frame"
-    return "; ".join(filter(None, (text, _refusals(outcome))))
+        name = str(variant)
+        if name in outcome.times:
+            tie = max(_TIE, min(_MAX_TIE, outcome.spread[best], outcome.spread[name]))
+            if outcome.times[name] <= outcome.times[best] * (1 + tie):
+                return variant
+    return parse(best)
 
 
 def _refusals(outcome: Outcome) -> str:
@@ -176,18 +309,18 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _valid(entry: Any, found: Sequence[Variant]) -> Outcome | None:
-    """The cached outcome, if it is what a trial of these variants returns."""
-    try:
-        times, refused = entry["times"], entry["refused"]
-        for name, ms in times.items():
-            variant = parse(name)
-            known = any((v.backend, v.precision) == (variant.backend, variant.precision) for v in found)
-            if not known or not isinstance(ms, float):
-                return None
-        return Outcome(dict(times), {str(k): str(why) for k, why in refused.items()}) if times else None
-    except (KeyError, TypeError, ValueError, AttributeError):
+def _name(model: ModelFiles) -> str:
+    """Which weights these are."""
+    return f"{sorted(model.sha256.items())} {model.strength}"
+
+
+def _remembered(entry: Any, found: Sequence[Variant]) -> Race | None:
+    """The cached race, if it is one of these variants."""
+    race = Race.from_json(entry)
+    known = {(v.backend, v.precision) for v in found}
+    if race is None or not race.outcome.times:
         return None
+    return race if all((v.backend, v.precision) in known for v in map(parse, race.outcome.times)) else None
 
 
 def _read_cache() -> dict[str, Any]:

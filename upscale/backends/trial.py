@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +31,19 @@ from upscale.system.cores import plan_threads
 
 if TYPE_CHECKING:
     from upscale.backends.base import Backend, Luma
+    from upscale.system.cores import ThreadPlan
 
-#: Seconds of computing after which no further round begins.
-_TRIAL_SECONDS = 0.4
-_MAX_ROUNDS = 8
+#: Rounds of the race, and seconds of computing after which no further one begins, once there were enough.
+_MIN_ROUNDS, _MAX_ROUNDS = 3, 12
+_TRIAL_SECONDS = 0.6
 #: The whole process, with a slow disk's time to import PyTorch.
 _TIMEOUT = 60.0
+#: Share of the processor that the race must have had; with less, something else was running.
+_IDLE = 0.75
+#: Devices that compute beside the processor, as the backends' descriptions name them.
+_DEVICES = {"cuda", "rocm", "coreml", "directml", "mps"}
+#: Windows counts a process's time in steps of 16 ms, which are longer than a round.
+_COUNTS_CPU = time.get_clock_info("process_time").resolution < 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +88,30 @@ class Outcome:
     """What a trial found; names are those of `Variant`.
 
     Attributes:
-        times: milliseconds per frame of each variant that works and is exact enough.
+        times: milliseconds per frame of each variant that works and is exact enough, the least of all rounds:
+            processor time over the cores that compute, which other load does not change; wall-clock time of
+            what computes on another device.
         refused: in which way each other variant that works differs too much from fp32.
+        spread: how far the median of a variant's rounds lies above its `times`, as a share of it.
+        busy: other processes had part of the processor meanwhile.
     """
 
     times: dict[str, float] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    spread: dict[str, float] = field(default_factory=dict)
+    busy: bool = False
+
+    @classmethod
+    def from_json(cls, entry: Any) -> Outcome:
+        """The outcome that `dataclasses.asdict` turned into this, which may have more keys.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: it is none.
+        """
+        times = {str(parse(name)): float(ms) for name, ms in entry["times"].items()}
+        spread = {name: float(entry["spread"][name]) for name in times}
+        refused = {str(name): str(why) for name, why in entry["refused"].items()}
+        return cls(times, refused, spread, bool(entry["busy"]))
 
 
 def measure_in_subprocess(
@@ -101,9 +127,7 @@ def measure_in_subprocess(
     try:
         done = run_module("upscale.backends.trial", timeout=_TIMEOUT, input=json.dumps(task))
         done.check_returncode()
-        found = json.loads(done.stdout.splitlines()[-1])
-        times = {str(name): float(ms) for name, ms in found["times"].items()}
-        return Outcome(times, {str(name): str(why) for name, why in found["refused"].items()})
+        return Outcome.from_json(json.loads(done.stdout.splitlines()[-1]))
     except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError, AttributeError):
         return Outcome()
 
@@ -135,7 +159,7 @@ def measure(
                     continue
                 _round(backend, frame, most, pool, workers)  # allocates, chooses kernels
                 working[str(variant)] = backend
-        return Outcome(_race(working, frame, most, pool, workers), refused)
+        return replace(_race(working, frame, most, pool, plan_threads(threads)), refused=refused)
 
 
 def probe(bits: int = 8) -> Luma:
@@ -182,25 +206,34 @@ def _with_devices(candidates: Sequence[Variant]) -> list[Variant]:
 
 
 def _race(
-    working: Mapping[str, Backend], frame: Luma, most: int, pool: ThreadPoolExecutor, workers: int
-) -> dict[str, float]:
-    """Milliseconds per frame: the best of rounds in turn, so that other load hits all alike."""
-    times = dict.fromkeys(working, float("inf"))
+    working: Mapping[str, Backend], frame: Luma, most: int, pool: ThreadPoolExecutor, plan: ThreadPlan
+) -> Outcome:
+    """Short rounds of all in turn, so that other load hits all alike."""
+    rounds: dict[str, list[float]] = {name: [] for name in working}
+    shares = []
+    threads = plan.workers * plan.per_call
     begun = time.perf_counter()
-    for _ in range(_MAX_ROUNDS):
-        for name, backend in working.items():
-            seconds = _round(backend, frame, most, pool, workers)
-            times[name] = min(times[name], 1000 * seconds / workers)
-        if time.perf_counter() - begun > _TRIAL_SECONDS:
+    for number in range(_MAX_ROUNDS):
+        if number >= _MIN_ROUNDS and time.perf_counter() - begun > _TRIAL_SECONDS:
             break
-    return times
+        for name, backend in working.items():
+            wall, cpu = _round(backend, frame, most, pool, plan.workers)
+            if _COUNTS_CPU and not _DEVICES & {*backend.description.split()}:
+                shares.append(cpu / (wall * threads))
+                wall = cpu / threads
+            rounds[name].append(1000 * wall / plan.workers)
+    times = {name: min(values) for name, values in rounds.items()}
+    spread = {name: statistics.median(rounds[name]) / best - 1 for name, best in times.items()}
+    return Outcome(times, spread=spread, busy=bool(shares) and statistics.median(shares) < _IDLE)
 
 
-def _round(backend: Backend, frame: Luma, most: int, pool: ThreadPoolExecutor, workers: int) -> float:
-    """Seconds for `workers` frames in flight at once."""
-    before = time.perf_counter()
+def _round(
+    backend: Backend, frame: Luma, most: int, pool: ThreadPoolExecutor, workers: int
+) -> tuple[float, float]:
+    """Seconds of wall-clock and of processor time for `workers` frames in flight at once."""
+    wall, cpu = time.perf_counter(), time.process_time()
     list(pool.map(lambda _: backend(frame, most), range(workers)))
-    return time.perf_counter() - before
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def _described(model: ModelFiles) -> dict[str, Any]:

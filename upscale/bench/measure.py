@@ -53,11 +53,13 @@ class Row:
         precision: that the network computed in.
         source, size: (width, height) in and out.
         decode_fps, network_fps, encode_fps: each stage alone; the network on all its threads.
+        floor_fps: decoder, swscale and encoder in plain threads (`upscale.bench.stages.floor_fps`).
         network_ms: one frame on its own, no other in flight.
         pipeline_fps: the whole job, from the first frame asked for to the finished file.
         cpu_seconds_per_frame: of the whole process, without its start-up.
         peak_memory: largest resident size of the process in bytes.
         times_baseline: wall-clock time of the whole pipeline over the baseline's.
+        times_floor: the same over the floor's.
         error: why there are no figures.
     """
 
@@ -75,6 +77,8 @@ class Row:
     cpu_seconds_per_frame: float | None = None
     peak_memory: int | None = None
     times_baseline: float | None = None
+    floor_fps: float | None = None
+    times_floor: float | None = None
     error: str | None = None
 
 
@@ -101,13 +105,15 @@ def _rows(config: BenchConfig, folder: Path) -> Iterator[Row]:
         content.write_clip(clip, *source, config.frames)
         decode = _stage("decode", str(clip), config.runs)
         encode = _stage("encode", str(clip), size, config.runs)
+        floor = _stage("floor", str(clip), size, config.runs)
         # The first process of all reads everything from the disk; it is not counted.
         _pipeline(clip, ["--model", BASELINE], runs=1, frames=config.frames)
         base = _pipeline(clip, ["--model", BASELINE], config.runs, config.frames)
         shared: dict[str, Any] = {
-            "source": source, "size": size, "decode_fps": decode, "encode_fps": encode,
+            "source": source, "size": size, "decode_fps": decode, "encode_fps": encode, "floor_fps": floor,
         }  # fmt: skip
-        yield Row(backend="swscale", threads=0, times_baseline=1.0, **shared, **base)
+        over_floor = floor / base["pipeline_fps"]
+        yield Row(backend="swscale", threads=0, times_baseline=1.0, times_floor=over_floor, **shared, **base)
         for backend, model, threads in _combinations(config):
             fixed = {"backend": backend, "threads": threads, **shared}
             try:
@@ -122,7 +128,7 @@ def _rows(config: BenchConfig, folder: Path) -> Iterator[Row]:
                 continue
             ratio = base["pipeline_fps"] / whole["pipeline_fps"]
             measured = {"network_fps": network, "network_ms": one, "precision": precision}
-            yield Row(times_baseline=ratio, **measured, **fixed, **whole)
+            yield Row(times_baseline=ratio, times_floor=ratio * over_floor, **measured, **fixed, **whole)
 
 
 def _combinations(config: BenchConfig) -> Iterator[tuple[str, str | None, int]]:

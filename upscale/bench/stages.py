@@ -12,9 +12,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import Queue
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from av import VideoFrame
+from av.video.frame import PictureType
 
 #: Frames that are upscaled before and while measuring the network.
 _WARM_UP, _FRAMES = 4, 24
@@ -66,6 +69,68 @@ def encode_fps(clip: str, size: tuple[int, int], runs: int) -> float:
     return _median(once, runs)
 
 
+def floor_fps(clip: str, size: tuple[int, int], runs: int) -> float:
+    """Median frames per second of decoder, swscale's lanczos and the default encoder in three plain threads.
+
+    Nothing but these works, so no job with the same encoder can be much faster.
+    """
+    import av
+
+    from upscale.media.input.source import Source
+    from upscale.media.output.plan import make_plan
+    from upscale.options import Options
+
+    with Source(clip) as source:
+        choice = make_plan(source.info, "out.mp4", Options(), size, source.frame_format).encoder
+
+    def once() -> float:
+        decoded: Queue[VideoFrame | None] = Queue(4)
+        scaled: Queue[VideoFrame | None] = Queue(4)
+        begun = time.perf_counter()
+        with ThreadPoolExecutor(2) as pool, TemporaryDirectory() as folder:
+            stages = [pool.submit(_decode, clip, decoded), pool.submit(_scale, decoded, scaled, size)]
+            with av.open(str(Path(folder) / "out.mp4"), "w") as out:
+                stream: Any = out.add_stream(choice.codec, rate=choice.rate, options=choice.options)
+                stream.width, stream.height, stream.pix_fmt = *size, choice.pix_fmt
+                stream.codec_context.thread_type = "AUTO"
+                frames = 0
+                while (frame := scaled.get()) is not None:
+                    frame.pict_type = PictureType.NONE
+                    out.mux(stream.encode(frame))
+                    frames += 1
+                out.mux(stream.encode(None))
+            for stage in stages:
+                stage.result()
+        return frames / (time.perf_counter() - begun)
+
+    return _median(once, runs)
+
+
+def _decode(clip: str, decoded: Queue[VideoFrame | None]) -> None:
+    import av
+
+    try:
+        with av.open(clip) as container:
+            container.streams.video[0].thread_type = "AUTO"
+            for frame in container.decode(video=0):
+                decoded.put(frame)
+    finally:
+        decoded.put(None)
+
+
+def _scale(
+    decoded: Queue[VideoFrame | None], scaled: Queue[VideoFrame | None], size: tuple[int, int]
+) -> None:
+    from av.video.reformatter import VideoReformatter
+
+    reformatter = VideoReformatter()
+    try:
+        while (frame := decoded.get()) is not None:
+            scaled.put(reformatter.reformat(frame, *size, interpolation="LANCZOS", threads=1))
+    finally:
+        scaled.put(None)
+
+
 def network_fps(
     clip: str, model_name: str | None, backend_name: str, precision: str, threads: int, runs: int
 ) -> tuple[float, float, str]:
@@ -112,6 +177,7 @@ def _median(once: Callable[[], float], runs: int) -> float:
 _STAGES: dict[str, Callable[..., object]] = {
     "decode": decode_fps,
     "encode": encode_fps,
+    "floor": floor_fps,
     "network": network_fps,
 }
 

@@ -139,11 +139,12 @@ def bench_table(rows: list[dict[str, Any]]) -> str:
             number(r["cpu_seconds_per_frame"], ".3f"),
             bytes_text(r["peak_memory"]) if r["peak_memory"] else "",
             number(r["times_baseline"], ".2f"),
+            number(r["times_floor"], ".2f"),
         ]
         for r in rows
     ]
     header = "size;backend;model;threads;decode fps;network fps;ms/frame;encode fps;whole fps;CPU s/frame"
-    return table(lines, [*header.split(";"), "memory", "x lanczos time"])
+    return table(lines, [*header.split(";"), "memory", "x lanczos time", "x floor"])
 
 
 def peers_table(rows: list[dict[str, Any]]) -> str:

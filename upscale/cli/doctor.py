@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from upscale.cli.arguments import CONTEXT
-from upscale.cli.text import clean
+from upscale.cli.text import clean, table
 from upscale.errors import ModelError, UpscaleError
 from upscale.system.child import python
 from upscale.system.cores import cores
@@ -37,6 +37,8 @@ _FIXED = {(8, 0): 3, (8, 1): 2}
 _FIXED_SINCE = (9, 0)
 #: Without these nothing, or only little, can be written.
 _NEEDED = ("libx264", "aac")
+#: The latest races that are shown.
+_RACES = 6
 #: Seconds for one import, with a slow disk.
 _TIMEOUT = 60.0
 
@@ -56,11 +58,27 @@ def doctor(as_json: bool) -> int:
     for name, value in found.facts.items():
         click.echo(f"{name:<10} {clean(_text(value))}")
     click.echo()
+    if found.races:
+        click.echo(_races_table(found.races) + "\n")
     for problem in found.problems:
         click.echo(f"problem: {clean(problem)}")
     if not found.problems:
         click.echo("no problems found")
     return exit_code
+
+
+def _races_table(races: list[dict[str, Any]]) -> str:
+    """Milliseconds of the processor per frame, and how far the rounds' median lies above them."""
+    rows = []
+    for race in races:
+        doubt = "machine was busy" if race["busy"] else ""
+        first = [clean(race["question"]), "a job was slower" if race["slow"] else doubt]
+        for name, ms in sorted(race["times"].items(), key=lambda item: item[1]):
+            rows.append([first[0], name, f"{ms:.1f}", f"+{100 * race['spread'][name]:.0f} %", first[1]])
+            first = ["", ""]
+        for name, why in race["refused"].items():
+            rows.append(["", clean(name), "", "", f"{clean(why)} from fp32"])
+    return table(rows, ["race", "variant", "ms/frame", "median", ""])
 
 
 def _text(value: object) -> str:
@@ -76,10 +94,12 @@ class Diagnosis:
     Attributes:
         facts: JSON values by name: versions, libraries, packages, machine, encoders, models, cache.
         problems: what is wrong, a sentence each; empty if all is well.
+        races: of runtimes and precisions, as they are remembered here.
     """
 
     facts: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    races: list[dict[str, Any]] = field(default_factory=list)
 
 
 def diagnose() -> Diagnosis:
@@ -194,8 +214,10 @@ def _models(found: Diagnosis) -> None:
 
 
 def _cache(found: Diagnosis) -> None:
-    """The folder in which the fastest runtime is remembered."""
-    from upscale.backends.auto import cache_path
+    """The folder in which the fastest runtime is remembered, and the races in it."""
+    from upscale.backends.auto import cache_path, races
+
+    found.races.extend(race.to_json() for race in races()[-_RACES:])
 
     folder = Path(cache_path()).parent
     found.facts["cache"] = str(folder)

@@ -123,11 +123,15 @@ class _PlainDisplay:
     def _start(self, event: Start) -> None:
         self._last[event.input] = time.monotonic()
         if self._verbose:
+            from upscale.backends.auto import pop_reasons
+
             w, h = event.source_size
             out_w, out_h = event.size
             model = event.model if event.strength is None else f"{event.model} at strength {event.strength:g}"
             what = f"{w}x{h} to {out_w}x{out_h} with {model} on {event.backend}"
             say(f"{what}, then {event.encoder} {event.pix_fmt}, into {event.output}", event.input)
+            for reason in pop_reasons():
+                say(reason, event.input)
 
 
 class _LiveDisplay:

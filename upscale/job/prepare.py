@@ -194,16 +194,16 @@ def load_network(stack: ExitStack, job: Prepared, runtime: Variant | None) -> Ne
         resampler = FrameUpscaler(None, job.plan.size, job.model_name)
         return Network(upscaler=resampler, backend=RESAMPLER_RUNTIME, workers=workers)
     from upscale import backends
+    from upscale.backends import auto
 
-    backend = stack.enter_context(
-        backends.load(
-            runtime.backend,
-            job.model,
-            precision=runtime.precision,
-            device=runtime.device,
-            threads=job.options.threads,
-        )
+    loaded = backends.load(
+        runtime.backend,
+        job.model,
+        precision=runtime.precision,
+        device=runtime.device,
+        threads=job.options.threads,
     )
+    backend = stack.enter_context(auto.watched(loaded, job.model, runtime))
     config = job.model.config if job.options.reuse else None
     upscaler = FrameUpscaler(backend, job.plan.size, RESAMPLERS[0], config)
     return Network(upscaler=upscaler, backend=backend.description, workers=workers)
