@@ -105,27 +105,41 @@ def choose(
         return found[0], "the only one that is installed and that this model has a file for"
     size = _trial_size(height, width)
     key = _key(model, found, _size_class(height, width), bits, device, threads)
-    entries = _read_cache()
-    race = _remembered(entries.get(key), found)
-    measured = "measured earlier on this machine"
-    if race is None or (race.doubtful and race.races < _MAX_RACES):
-        outcome = trial.measure_in_subprocess(model, found, size, bits, threads)
-        if outcome.times or race is None:
-            measured = "measured just now"
-            race = Race(f"{model.name}, {size[1]}x{size[0]}, {bits} bit", outcome).after(race)
-        if outcome.refused and not outcome.times:
-            raise BackendError(f"not on this machine: {_refusals(outcome)}", path=model.name)
-        if not race.outcome.times:
-            return found[0], "the trial of the backends failed"
-        _write_cache({**entries, key: race.to_json()})
+    race, when = _raced(key, model, found, size, bits, threads)
+    if not race.outcome.times:
+        return found[0], "the trial of the backends failed"
     chosen = _fastest(race.outcome, found)
     plan = plan_threads(threads)
     if plan.per_call == 1:
         seconds = race.outcome.times[str(chosen)] / 1000 * plan.workers
         _predicted[_name(model), chosen] = key, seconds / (size[0] * size[1])
-    reason = f"{measured}: {race.describe()}"
+    reason = f"measured {when}: {race.describe()}"
     _reasons.append(f"{race.question}: {chosen}, {reason}")
     return chosen, reason
+
+
+def _raced(
+    key: str,
+    model: ModelFiles,
+    found: Sequence[Variant],
+    size: tuple[int, int],
+    bits: int,
+    threads: int | None,
+) -> tuple[Race, str]:
+    """The race of these variants, remembered or run now, and when it was."""
+    entries = _read_cache()
+    race = _remembered(entries.get(key), found)
+    if race is not None and (not race.doubtful or race.races >= _MAX_RACES):
+        return race, "earlier on this machine"
+    outcome = trial.measure_in_subprocess(model, found, size, bits, threads)
+    if outcome.refused and not outcome.times:
+        raise BackendError(f"not on this machine: {_refusals(outcome)}", path=model.name)
+    if not outcome.times and race is not None:
+        return race, "earlier on this machine"
+    race = Race(f"{model.name}, {size[1]}x{size[0]}, {bits} bit", outcome).after(race)
+    if outcome.times:
+        _write_cache({**entries, key: race.to_json()})
+    return race, "just now"
 
 
 @dataclass(frozen=True, slots=True)
