@@ -1,4 +1,5 @@
-"""The command line as a person meets it: in a process of its own."""
+"""The command line as a person meets it, in a process of its own; covers `main.py`, `progress.py`, `info.py`,
+`listing.py` and `upscale/__main__.py`."""
 
 from __future__ import annotations
 
@@ -17,8 +18,7 @@ from conftest import MakeClip
 
 from upscale.cli.main import run
 from upscale.cli.run import Job
-from upscale.cli.text import bytes_text, clean, json_text, table
-from upscale.events import OnEvent, Warned
+from upscale.events import OnEvent
 from upscale.options import Options
 
 
@@ -342,7 +342,7 @@ def test_a_signal_stops_cleanly(number: int, code: int, tmp_path: Path, make_cli
 
 
 def test_a_signal_while_ffmpeg_logs_is_not_lost() -> None:
-    """PyAV calls Python's logging from C, prints what is raised there, and goes on."""
+    """PyAV calls Python's logging from C, prints what is raised there, and continues."""
     script = """
 import logging, signal, sys, time
 from upscale.cli import main
@@ -408,30 +408,3 @@ def test_info_about_the_default_model_counts_it() -> None:
     text = upscale("info", name).stdout.decode()
     assert "receptive field" in text
     assert "bytes moved" in text
-
-
-def test_text_is_made_harmless() -> None:
-    assert clean("a\x1b]0;x\x07b\r\nc\x9bd\udcffe\u202ef") == "a?]0;x?b??c?d?e?f"
-    assert clean("Ünïcode 漢字 🎬") == "Ünïcode 漢字 🎬"
-    assert clean("rtsp://me:secret@camera/x: gone") == "rtsp://me:***@camera/x: gone"
-
-
-def test_json_shows_no_passwords() -> None:
-    """Guards: events and `info` gave the input's URL as it was typed."""
-    event = Warned(input="rtsp://me:se@cret@camera/x", message="https://h/x?token=abc: gone")
-    (shown,) = json.loads(json_text({"a": [event.as_json()]}))["a"]
-    assert shown["input"] == "rtsp://me:***@camera/x"
-    assert shown["message"] == "https://h/x?token=*** gone"
-
-
-def test_sizes_and_tables_for_people() -> None:
-    assert [bytes_text(n) for n in (0, 999, 1000, 123_456, 999_960, 5_600_000_000)] == [
-        "0 B",
-        "999 B",
-        "1.0 kB",
-        "123 kB",
-        "1.0 MB",
-        "5.6 GB",
-    ]
-    lines = table([["a\x1b", "5"], ["bb", "12"]], ["name", "n"]).splitlines()
-    assert lines == ["name   n", "----  --", "a?     5", "bb    12"]

@@ -1,4 +1,4 @@
-"""What newcomers type (issue: first contact): names, flags and nicknames that mean what people mean."""
+"""Names, flags and nicknames mean what newcomers mean by them; covers `arguments.py` and `upscale/api.py`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, MakeClip
 
+from upscale import MediaError, Options, preview
 from upscale.cli.arguments import COMMANDS
 from upscale.cli.main import _command, run
 from upscale.cli.run import Job, inputs_and_output
@@ -192,3 +193,17 @@ def test_a_directory_with_a_damaged_input_ends_as_the_file_does(
     assert [e.get("version") for e in events] == [1] + [None] * (len(events) - 1)
     (tmp_path / "in" / "b.mkv").write_bytes(b"bad")
     assert run([str(tmp_path / "in"), "--model", "lanczos", "-q"]) == 1
+
+
+def test_a_preview_is_the_plan_of_the_job(clips: Path) -> None:
+    """What `upscale info` shows, from Python, with the options of a job; paths may be path objects."""
+    found = preview(Path("a.mp4"), Path("o.mkv"), Options(target="1080p", audio=False))
+    assert (found.output, found.refused) == ("o.mkv", None)
+    assert found.plan is not None
+    assert (found.plan.container, found.plan.size) == ("matroska", (1440, 1080))
+    refused = preview("a.mp4", options=Options(width=16))
+    assert refused.plan is None
+    assert refused.refused
+    with pytest.raises(MediaError) as error:
+        preview("nowhere.mp4")
+    assert error.value.path == "nowhere.mp4"

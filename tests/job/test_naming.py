@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from upscale import UsageError
-from upscale.cli.timecode import format_time, parse_time
 from upscale.job.naming import default_output, resolve_output
 from upscale.options import Options
 
@@ -61,21 +60,3 @@ def test_stdin_needs_a_named_output() -> None:
     with pytest.raises(UsageError, match="name an output"):
         resolve_output("-", None, Options())
     assert resolve_output("-", "-", Options()) == ("-", None)
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("0", 0), ("90", 90), ("1.5", 1.5), ("1:30", 90), ("01:02:03.25", 3723.25), ("100:00:00", 360000)],
-)
-def test_times(text: str, seconds: float) -> None:
-    assert parse_time(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "-1", "1:60", "1:2:3:4", "inf", "nan", "ten", "1:75:00", "1h"])
-def test_what_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="not a time"):
-        parse_time(text)
-
-
-def test_lengths_are_human_readable() -> None:
-    assert [format_time(s) for s in (0.4, 59.6, 754, 3723)] == ["0:00", "1:00", "12:34", "1:02:03"]

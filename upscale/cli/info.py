@@ -37,8 +37,8 @@ def info(name: str, output: str | None, as_json: bool) -> None:
     """
     if name == "-":
         raise UsageError("info reads its input twice, so it needs a file", path=name)
-    facts, text = _model(name) if _is_model(name) else _video(name, output)
-    print(json_text(facts) if as_json else text)
+    fields, text = _model(name) if _is_model(name) else _video(name, output)
+    print(json_text(fields) if as_json else text)
 
 
 def _is_model(name: str) -> bool:
@@ -60,12 +60,12 @@ def _model(name: str) -> tuple[dict[str, Any], str]:
 
     model = find_model(name)
     files = {kind: str(path) for kind in KINDS if (path := model.path(kind)) is not None}
-    facts: dict[str, Any] = {"version": _MODEL_VERSION, "model": model.name, "fidelity": model.fidelity}
+    fields: dict[str, Any] = {"version": _MODEL_VERSION, "model": model.name, "fidelity": model.fidelity}
     lines = [f"{clean(model.name)}"]
     if model.config is not None:
         costs = complexity(model.config)
         frame = costs.macs_per_frame(720, 1280)
-        facts |= {
+        fields |= {
             "scale": model.config.scale,
             "unshuffle": model.config.unshuffle,
             "channels": model.config.channels,
@@ -76,7 +76,7 @@ def _model(name: str) -> tuple[dict[str, Any], str]:
             "receptive_field": costs.receptive_field,
         }
         moved, moved_line = _moved(model.config)
-        facts |= moved
+        fields |= moved
         c = model.config
         lines += [
             f"  factor            x{c.scale} on luma",
@@ -89,9 +89,9 @@ def _model(name: str) -> tuple[dict[str, Any], str]:
         ]
     if model.fidelity is not None:
         lines.append(f"  strength          0 ({clean(model.fidelity)}) to 1 (this one, the default)")
-    facts["files"] = {kind: {"path": path, "bytes": os.path.getsize(path)} for kind, path in files.items()}
+    fields["files"] = {kind: {"path": path, "bytes": os.path.getsize(path)} for kind, path in files.items()}
     lines += _file_lines(model, files)
-    return facts, "\n".join(lines)
+    return fields, "\n".join(lines)
 
 
 def _moved(config: GeneratorConfig) -> tuple[dict[str, Any], str]:
@@ -100,13 +100,13 @@ def _moved(config: GeneratorConfig) -> tuple[dict[str, Any], str]:
 
     height, width = _COUNTED
     total = {p: frame_bytes(config, height, width, p) for p in ELEMENT_BYTES}
-    facts = {
+    fields = {
         "counted_size": [width, height],
         "bytes_per_frame": total,
         "layers": {p: [asdict(c) for c in layer_costs(config, height, width, p)] for p in ELEMENT_BYTES},
     }
     moved = ", ".join(f"{bytes_text(count)} in {p}" for p, count in total.items())
-    return facts, f"  bytes moved       {moved} per frame of {config.scale * width}x{config.scale * height}"
+    return fields, f"  bytes moved       {moved} per frame of {config.scale * width}x{config.scale * height}"
 
 
 def _file_lines(model: ModelFiles, files: dict[str, str]) -> list[str]:
@@ -120,14 +120,14 @@ def _video(name: str, output: str | None) -> tuple[dict[str, Any], str]:
     from upscale.api import preview
 
     found = preview(name, output)
-    return _video_facts(found), _video_text(found)
+    return _video_fields(found), _video_text(found)
 
 
-def _video_facts(found: Preview) -> dict[str, Any]:
+def _video_fields(found: Preview) -> dict[str, Any]:
     info, plan = found.info, found.plan
     video = info.video
     assert video is not None
-    facts: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "file": info.path,
         "format": info.format,
         "bytes": info.size,
@@ -145,7 +145,7 @@ def _video_facts(found: Preview) -> dict[str, Any]:
         "refused": found.refused,
     }
     if plan is not None:
-        facts |= {
+        fields |= {
             "container": plan.container,
             "output_size": list(plan.size),
             "encoder": plan.encoder.codec,
@@ -164,7 +164,7 @@ def _video_facts(found: Preview) -> dict[str, Any]:
             "lost": plan.lost,
             "warnings": plan.warnings,
         }
-    return facts
+    return fields
 
 
 def _video_text(found: Preview) -> str:
