@@ -73,7 +73,7 @@ class Reporter:
         segments: int = 0,
         resumed_frames: int = 0,
     ) -> Result:
-        """Send the `Result` event, and return it; damage of the input is warned of first.
+        """Send the `Result` event, and return it; what showed only while reading is warned of first.
 
         Args:
             run: what this run did.
@@ -82,13 +82,9 @@ class Reporter:
             live: what was dropped or stopped.
             segments, resumed_frames: see `Result`.
         """
-        damage = tuple(stats.damage())
-        if damage:
-            self.warn(f"the input is damaged: {', '.join(damage)}")
         dropped = live.dropped if live is not None else 0
-        if dropped:
-            total = report.frames + dropped
-            self.warn(f"{dropped} of {total} frames were dropped: the machine cannot keep up")
+        damage = tuple(stats.damage())
+        self._warn_at_end(job, stats, report.frames, dropped)
         result = Result(
             input=job.input,
             output=job.output,
@@ -118,6 +114,19 @@ class Reporter:
         )
         self.send(result)
         return result
+
+    def _warn_at_end(self, job: Prepared, stats: SourceStats, frames: int, dropped: int) -> None:
+        from upscale.media.output.extras import lost_extras
+
+        # What the first frames carried was named by the plan.
+        late = lost_extras(stats.side_data.keys() - job.video.side_data, job.plan.encoder)
+        if late:
+            self.warn(f"not in the output: {', '.join(late)}")
+        if damage := stats.damage():
+            self.warn(f"the input is damaged: {', '.join(damage)}")
+        if dropped:
+            total = frames + dropped
+            self.warn(f"{dropped} of {total} frames were dropped: the machine cannot keep up")
 
 
 class ProgressMeter:

@@ -182,7 +182,8 @@ def test_segments_made_by_themselves(ending: str, tmp_path: Path, segments_of: A
     segments_of(300)
     times = [40 * n + 7 * (n % 3 == 0) for n in range(1000)]
     source = write_video(
-        tmp_path / f"in.{ending}", times, time_base=MS, size=(32, 32), options={"g": "50", "bf": "2"},
+        tmp_path / f"in.{ending}", times, time_base=MS, size=(32, 32),
+        options={"g": "50", "bf": "2", "b_strategy": "0", "sc_threshold": "0"},
         picture=lambda n: flat_frame((32, 32), (16 + n % 220, n % 256, 255 - n % 256)),
     )  # fmt: skip
     job = options("ffv1")
