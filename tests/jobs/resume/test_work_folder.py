@@ -64,7 +64,7 @@ def test_links_and_files_in_its_place_are_refused(tmp_path: Path) -> None:
 
 def test_only_unfinished_segments_are_cleared_away(tmp_path: Path) -> None:
     with WorkFolder(str(tmp_path / "out.mp4")) as folder:
-        ours = ["segment-000000600.mkv.0a1b2c3d.part", "journal.jsonl.part"]
+        ours = ["segment-000000600.mkv.0a1b2c3d.part", ".journal.jsonl.0a1b2c3d.part"]
         others = ["notes.part", "segment-x.mkv.part", "segment-000000600.mkv", "journal.jsonl"]
         for name in ours + others:
             Path(folder.path, name).write_bytes(b"x")

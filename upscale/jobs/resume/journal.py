@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from upscale.backends import variants
@@ -29,7 +29,7 @@ from upscale.errors import OutputError, UsageError
 from upscale.jobs.resume.work_folder import WorkFolder
 from upscale.media.output.times import PacketTimes, unpack
 from upscale.system.locks import open_plain
-from upscale.system.safe_file import sync_folder, write_error
+from upscale.system.safe_file import sync_folder, write_error, write_whole
 
 _FORMAT = 1
 _CHUNK = 1 << 20
@@ -80,7 +80,7 @@ class Segment:
 
     def as_json(self) -> dict[str, Any]:
         """A dict of plain JSON values."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = asdict(self)
         return {"segment": values.pop("first"), **values}
 
     @classmethod
@@ -129,23 +129,11 @@ class Journal:
                 self._handle = open_plain(folder.journal, os.O_RDWR | os.O_APPEND)
                 self._read(header)
             else:
-                self._begin(header)
+                write_whole(folder.journal, json.dumps(header) + "\n", overwrite=False)
+                sync_folder(os.path.dirname(folder.path))
                 self._handle = open_plain(folder.journal, os.O_RDWR | os.O_APPEND)
         except OSError as error:
             raise write_error(error, folder.journal) from error
-
-    def _begin(self, header: dict[str, Any]) -> None:
-        temporary = self._folder.journal + ".part"
-        if os.path.lexists(temporary):
-            os.unlink(temporary)
-        handle = open_plain(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        try:
-            _write(handle, header)
-        finally:
-            os.close(handle)
-        os.rename(temporary, self._folder.journal)
-        sync_folder(self._folder.path)
-        sync_folder(os.path.dirname(self._folder.path))
 
     def _read(self, wanted: dict[str, Any]) -> None:
         lines = _whole_lines(self._handle)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 JOURNAL, LOCK = "journal.jsonl", "lock"
 _SEGMENT = re.compile(r"segment-(\d{9,})\.mkv")
-_OURS = re.compile(rf"{re.escape(JOURNAL)}(\.part)?|{LOCK}|{_SEGMENT.pattern}(\.[0-9a-z-]+\.part)?")
+_OURS = re.compile(
+    rf"{re.escape(JOURNAL)}|\.{re.escape(JOURNAL)}\.[0-9a-f]+\.part|{LOCK}|{_SEGMENT.pattern}(\.[0-9a-z-]+\.part)?"
+)
 
 #: Bits per pixel that an encoder hardly ever stays below; unlisted ones are lossy and count as `_LOSSY`,
 #: a thirtieth of what libx264's default takes for ordinary film.
