@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -15,6 +16,9 @@ from upscale.media.input.source import SEEKABLE, Source
 
 if TYPE_CHECKING:
     from upscale.options import Options
+
+#: Frames that are decoded to see whether a file's times are display times: its first B-frames are among them.
+_LOOKED_AT = 100
 
 
 class PartSource(Source):
@@ -114,8 +118,8 @@ def frame_times(path: str, options: Options) -> tuple[list[int], bool]:
         except (av.FFmpegError, OSError) as error:
             raise media_error(error, path) from None
     in_order = sorted(found)
-    if delayed and found == in_order:  # with B-frames, times in file order are decoding times
-        exact = False
+    if delayed and found == in_order and _run_backwards(path, options):
+        exact = False  # with B-frames, times in file order are decoding times
     times = [
         timeline.shift(t, base) for t in in_order if not (timeline.before(t, base) or timeline.after(t, base))
     ]
@@ -124,3 +128,14 @@ def frame_times(path: str, options: Options) -> tuple[list[int], bool]:
     if not exact:
         times = list(range(len(times) + unknown))
     return times, exact
+
+
+def _run_backwards(path: str, options: Options) -> bool:
+    """Whether the times of the first frames do, in the order in which they are shown."""
+    with open_input(path, options) as container:
+        try:
+            frames = islice(container.decode(choose_video(container)), _LOOKED_AT)
+            times = [frame.pts for frame in frames if frame.pts is not None]
+        except (av.FFmpegError, OSError) as error:
+            raise media_error(error, path) from None
+    return times != sorted(times)

@@ -347,7 +347,7 @@ class Reader:
             return
         if isinstance(error, av.ExitError):
             self.stats.broken = silence(self._timeout)
-        elif self.container.size <= 0 and not self.container.duration:
+        elif (self.container.size or 0) <= 0 and not self.container.duration:
             return  # no length was promised: closing the connection is how such a stream ends
         else:
             self.stats.broken = f"broke off: {reason(error)}"
