@@ -1,4 +1,4 @@
-"""The house in numbers: `python tests/house/measure.py [FOLDER]`, a folder like `upscale/`.
+"""The house in numbers: `python tests/house/measure.py [FOLDER...]`, folders like `upscale/`; two are compared.
 
 A room is a folder with modules, or a module that lies loose at the top. An arrow leads from a room to
 another that it imports, wherever in a module the import stands. A floor is above all that its rooms import.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -246,40 +245,50 @@ def _mentions(annotation: ast.expr, names: set[str]) -> bool:
     return any(isinstance(n, ast.Name) and n.id in names for n in ast.walk(annotation))
 
 
-def report(house: House) -> str:
-    """The table, as text."""
+def numbers(house: House) -> dict[str, str]:
+    """The table of the house: what is counted → how many."""
     walk = Walk(house)
-    loose = [m for m, path in house.modules.items() if path.parent == house.root]
-    stays, climbs = walk.stays(), walk.climbs()
-    total = sum(map(house.lines, house.modules))
-    sizes = Counter({room: sum(map(house.lines, modules)) for room, modules in house.rooms.items()})
+    stays = walk.stays()
     length, longest = max(house.functions())
     file = max(house.modules, key=house.lines)
-    rows = {
+    counts = {
         "files": len(house.modules),
-        "lines": total,
-        "loose files at the top": len(loose),
+        "lines": sum(map(house.lines, house.modules)),
+        "loose files at the top": sum(path.parent == house.root for path in house.modules.values()),
         "rooms": len(house.rooms),
         "floors": 1 + max(house.floors().values()),
         "import arrows": len(house.arrows),
         "import circles": len(circles(house.imports)),
         "stays of Options": f"{len(stays)} in {len(set(stays))} rooms",
-        "climbs of Options": len(climbs),
+        "climbs of Options": len(walk.climbs()),
         "longest file": f"{house.lines(file)} lines, {file}",
         "longest function": f"{length} lines, {longest}",
-        "functions over 60 lines": sum(n > 60 for n, _ in house.functions()),
     }
-    lines = [f"{name:24} {value}" for name, value in rows.items()]
+    return {name: str(count) for name, count in counts.items()}
+
+
+def report(house: House) -> str:
+    """The table, what is wrong, and the rooms."""
+    lines = [f"{name:24} {count}" for name, count in numbers(house).items()]
     lines += [f"  circle: {', '.join(sorted(c))}" for c in circles(house.imports)]
-    lines += [f"  climb: {a} to {b}" for a, b in climbs]
+    lines += [f"  climb: {a} to {b}" for a, b in Walk(house).climbs()]
     lines += ["", "lines per room, the highest floor first"]
     floor = house.floors()
     for room in sorted(house.rooms, key=lambda r: (-floor[r], r)):
-        lines.append(
-            f"  {floor[room]:2} {room or '(package)':24} {sizes[room]:6} in {len(house.rooms[room])} files"
-        )
+        modules = house.rooms[room]
+        size = sum(map(house.lines, modules))
+        lines.append(f"  {floor[room]:2} {room or '(package)':24} {size:6} in {len(modules)} files")
     return "\n".join(lines)
 
 
+def compare(houses: list[House]) -> str:
+    """Several houses as a table of Markdown."""
+    columns = [numbers(house) for house in houses]
+    rows = ["|" + " |" * (1 + len(houses)), "|" + "---|" * (1 + len(houses))]
+    rows += [f"| {name} | " + " | ".join(column[name] for column in columns) + " |" for name in columns[0]]
+    return "\n".join(rows)
+
+
 if __name__ == "__main__":
-    print(report(House(Path(sys.argv[1]).resolve()) if len(sys.argv) > 1 else House()))
+    given = [House(Path(argument).resolve()) for argument in sys.argv[1:]] or [House()]
+    print(report(given[0]) if len(given) == 1 else compare(given))
