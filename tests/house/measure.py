@@ -1,4 +1,4 @@
-"""The house in numbers: `python tests/house/measure.py [FOLDER...]`, folders like `upscale/`; two are compared.
+"""The house in numbers: `python tests/house/measure.py [FOLDER...]`, folders like `upscale/`.
 
 A room is a folder with modules, or a module that lies loose at the top. An arrow leads from a room to
 another that it imports, wherever in a module the import stands. A floor is above all that its rooms import.
