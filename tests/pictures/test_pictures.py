@@ -6,6 +6,7 @@ Covers upscale/pictures/{job,read,write,metadata,enlarge,picture}.py and upscale
 from __future__ import annotations
 
 import io
+import json
 import struct
 import zlib
 from pathlib import Path
@@ -407,3 +408,16 @@ def read_picture_of(image: Image.Image) -> Any:
     from upscale.pictures.picture import Picture
 
     return Picture(format="PNG", mode="RGB", planes=tuple(np.asarray(band) for band in image.split()))
+
+
+def test_info_of_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from upscale.cli.main import run
+
+    photo().convert("RGBA").save(tmp_path / "in.png", icc_profile=PROFILE)
+    assert run(["info", "--json", str(tmp_path / "in.png")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["size"], found["output_size"], found["pix_fmt"]) == ([48, 32], [1080, 720], "RGBA")
+    assert found["holds"] == ["transparency", "colour profile"]
+    assert run(["info", str(tmp_path / "in.png"), "-o", str(tmp_path / "out.jpg")]) == 0
+    assert "would be refused: JPEG holds no transparency" in capsys.readouterr().out
+    assert [p.name for p in tmp_path.iterdir()] == ["in.png"]

@@ -12,6 +12,7 @@ import click
 from upscale.cli.arguments import CONTEXT, flag
 from upscale.cli.text import bytes_text, clean, json_text, table
 from upscale.errors import UsageError
+from upscale.media.input.stills import picture_format
 
 if TYPE_CHECKING:
     from upscale.api import Preview
@@ -28,16 +29,19 @@ _MODEL_VERSION = 2
 
 @click.command(context_settings=CONTEXT)
 @click.argument("name", metavar="MODEL|FILE")
-@click.option("-o", "--output", metavar="OUT", help="Video: the output to plan for [the default name].")
+@click.option("-o", "--output", metavar="OUT", help="The output to plan for [the default name].")
 @flag("--json", "as_json", help="One JSON object on stdout.")
 def info(name: str, output: str | None, as_json: bool) -> None:
-    """Say what a model costs, or what would become of a video's streams.
+    """Say what a model costs, or what would become of a video's streams, or of a picture.
 
-    MODEL is a bundled model's name or a weights file; everything else is a video.
+    MODEL is a bundled model's name or a weights file; everything else is a video or a picture.
     """
     if name == "-":
         raise UsageError("info reads its input twice, so it needs a file", path=name)
-    fields, text = _model(name) if _is_model(name) else _video(name, output)
+    if _is_model(name):
+        fields, text = _model(name)
+    else:
+        fields, text = _video(name, output) if picture_format(name) is None else _picture(name, output)
     print(json_text(fields) if as_json else text)
 
 
@@ -114,6 +118,33 @@ def _file_lines(model: ModelFiles, files: dict[str, str]) -> list[str]:
         f"  {kind:17} {bytes_text(os.path.getsize(path))}, sha256 {model.sha256[kind][:16]}..., {clean(path)}"
         for kind, path in files.items()
     ]
+
+
+def _picture(name: str, output: str | None) -> tuple[dict[str, Any], str]:
+    from upscale.pictures.job import preview_picture
+    from upscale.pictures.write import held_by
+
+    found = preview_picture(name, output)
+    picture, size, held = found.picture, os.path.getsize(name), held_by(found.picture)
+    fields = {
+        "file": name,
+        "format": picture.format,
+        "bytes": size,
+        "size": [picture.width, picture.height],
+        "pix_fmt": picture.pix_fmt,
+        "holds": held,
+        "output": found.output,
+        "output_size": None if found.size is None else list(found.size),
+        "refused": found.refused,
+        "warnings": list(found.notes),
+    }
+    what = f"{picture.format}, {picture.width}x{picture.height} {picture.pix_fmt}, {bytes_text(size)}"
+    lines = [f"{clean(name)}: {', '.join([what, *held])}", ""]
+    if found.size is None:
+        lines.append(f"would be refused: {found.refused}")
+    else:
+        lines.append(f"would become {clean(found.output)}: {found.size[0]}x{found.size[1]}")
+    return fields, "\n".join(lines + [f"warning: {clean(note)}" for note in found.notes])
 
 
 def _video(name: str, output: str | None) -> tuple[dict[str, Any], str]:

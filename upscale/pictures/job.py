@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from upscale.errors import UsageError
 from upscale.events import OnEvent, Result, Start, ignore
@@ -162,6 +162,42 @@ def upscale_picture(
     )
     reporter.send(result)
     return result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PicturePreview:
+    """What would become of a picture.
+
+    Attributes:
+        picture: what is in it.
+        output: where the result would be.
+        size: (width, height) of the result; None if the job would be refused.
+        refused: why it would be.
+        notes: what would be lost.
+    """
+
+    picture: Picture
+    output: str
+    size: tuple[int, int] | None
+    refused: str | None
+    notes: tuple[str, ...]
+
+
+def preview_picture(input: str, output: str | None = None, options: Options = DEFAULTS) -> PicturePreview:
+    """Read a picture and plan the job, without doing it.
+
+    Raises:
+        UpscaleError: the picture cannot be read.
+    """
+    path, _ = naming.resolve_output(input, output, options)
+    picture = read_picture(input)
+    try:
+        size, notes = target_size(picture, options), (*picture.notes, *check_format(picture, path))
+    except UsageError as error:
+        return PicturePreview(
+            picture=picture, output=path, size=None, refused=str(error), notes=picture.notes
+        )
+    return PicturePreview(picture=picture, output=path, size=size, refused=None, notes=notes)
 
 
 def _unused(options: Options) -> list[str]:

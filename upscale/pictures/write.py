@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -74,14 +73,15 @@ def check_format(picture: Picture, path: str) -> list[str]:
         UsageError: the format cannot hold its pixels at all.
     """
     kind = output_format(path)
-    lost = [name for name in _needs(picture) if name not in _HOLDS[kind]]
+    lost = [name for name in held_by(picture) if name not in _HOLDS[kind]]
     for name in (_CMYK, _ALPHA, _DEEP):
         if name in lost:
             raise UsageError(f"{kind} holds no {name}: choose another output, such as .tif", path=path)
     return [f"{kind} holds no {' and no '.join(lost)}: left out"] if lost else []
 
 
-def _needs(picture: Picture) -> Iterator[str]:
+def held_by(picture: Picture) -> list[str]:
+    """What a picture has beside 8-bit grey or RGB: some of "transparency", "EXIF" and so on."""
     metadata = picture.metadata
     wanted = {
         _CMYK: picture.mode == "CMYK",
@@ -91,7 +91,7 @@ def _needs(picture: Picture) -> Iterator[str]:
         _EXIF: metadata.exif,
         _XMP: metadata.xmp,
     }
-    return (name for name, there in wanted.items() if there)
+    return [name for name, there in wanted.items() if there]
 
 
 def write_picture(picture: Picture, path: str, *, overwrite: bool) -> int:
