@@ -1,4 +1,7 @@
-"""Repeating what did not change: bit for bit what computing everything gives."""
+"""Repeating what did not change: bit for bit what computing everything gives.
+
+Also covers whole frames and their chroma: `upscale.frame.repeats`.
+"""
 
 from __future__ import annotations
 

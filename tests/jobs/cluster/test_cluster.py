@@ -1,4 +1,8 @@
-"""A Dask cluster of real processes: the same results as on one machine, whoever is lost or not fit."""
+"""A Dask cluster of real processes: the same results as on one machine, whoever is lost or lacks something.
+
+It covers all of the room: `upscale.jobs.cluster.client`, `upscale.jobs.cluster.spread`,
+`upscale.jobs.cluster.worker` and `upscale.jobs.cluster.connect`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A long job that is killed, stopped, or runs out of disk continues, and ends as if nothing had happened."""
+"""A long job that is killed, stopped, or runs out of disk continues, and ends as if nothing had happened.
+
+Also covers what makes it another job: `upscale.jobs.resume.fingerprint`.
+"""
 
 from __future__ import annotations
 
