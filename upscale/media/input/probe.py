@@ -84,6 +84,7 @@ class VideoInfo:
         duration: of this stream in seconds; None if unknown.
         side_data: what else the first frames carry, see `sidedata.kinds`.
         dolby_vision, stereo_mode: see `sidedata`.
+        spherical: the raw `AVSphericalMapping` of FFmpeg of a 360° picture, None for an ordinary one.
     """
 
     index: int
@@ -112,6 +113,7 @@ class VideoInfo:
     side_data: frozenset[str] = frozenset()
     dolby_vision: int | None = None
     stereo_mode: str | None = None
+    spherical: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +249,7 @@ def _describe_video(reader: Reader, size: tuple[int, int] | None) -> VideoInfo:
         side_data=frozenset().union(*map(sidedata.kinds, reader.first)),
         dolby_vision=sidedata.dolby_vision_profile(side),
         stereo_mode=sidedata.stereo_mode(side),
+        spherical=side.get("SPHERICAL"),
     )
 
 

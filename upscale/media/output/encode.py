@@ -8,6 +8,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import av
+from av.codec.context import Flags
+from av.format import Flags as FormatFlags
 from av.video.frame import PictureType
 
 from upscale.errors import OutputError
@@ -15,6 +17,7 @@ from upscale.media.input.open import output_error
 from upscale.media.output import picture
 from upscale.media.output.encoder_check import configure, quiet_encoders
 from upscale.media.output.metadata import stream_tags
+from upscale.media.output.projection import model_stream
 
 if TYPE_CHECKING:
     from upscale.media.input.probe import VideoInfo
@@ -97,9 +100,23 @@ def add_encoder(container: Any, plan: Plan, video: VideoInfo, source: Any) -> An
     """The upscaled video's stream, with every tag of the source (if it is given)."""
     quiet_encoders()
     choice = plan.encoder
-    stream = container.add_stream(choice.codec, rate=choice.rate)
-    configure(stream.codec_context, choice, plan.size, stream.codec_context.flags)
+    if plan.model is None:
+        stream = container.add_stream(choice.codec, rate=choice.rate)
+    else:
+        with model_stream(plan.model) as model:
+            stream = container.add_stream_from_template(model, opaque=False)
+    context = stream.codec_context
+    if context.name != choice.codec:
+        raise OutputError(
+            f"this FFmpeg prefers {context.name} to {choice.codec}, which cannot keep the projection"
+        )
+    configure(context, choice, plan.size, context.flags)
     _describe(stream, plan, video, source)
+    if plan.model is not None:
+        # PyAV opens such an encoder at its first frame: too late for the file's header
+        if container.format.flags & FormatFlags.global_header.value:
+            context.flags |= int(Flags.global_header)
+        context.open()
     return stream
 
 

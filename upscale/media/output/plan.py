@@ -36,6 +36,7 @@ from upscale.media.output.metadata import (
     not_utf8,
 )
 from upscale.media.output.picture import UNSPECIFIED, is_identity, target_sar
+from upscale.media.output.projection import model_header
 from upscale.options import Options
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Plan:
         sar: sample aspect ratio of the output, None to leave it unset.
         display_matrix: of the *input*; None if there is none or the container loses it.
         stereo_mode: tag that says how two views share the picture, where the container has a place for it.
+        model: of `projection.model_header`, where the video's stream must be made from one.
         warnings: whole sentences to show before the work starts; `lost` is in the first one.
         lost: what the container or the encoder cannot hold, one noun phrase each.
         muxer_options: for the muxer.
@@ -109,6 +111,7 @@ class Plan:
     sar: Fraction | None = None
     display_matrix: tuple[int, ...] | None = None
     stereo_mode: str | None = None
+    model: bytes | None = None
     warnings: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     muxer_options: dict[str, str] = field(default_factory=dict)
@@ -158,7 +161,7 @@ class _Planner:
     def plan(self, size: tuple[int, int], frame_format: str) -> Plan:
         video, container = self.video, self.container
         encoder = self._encoder(size, frame_format)
-        stereo_mode = self._extras(encoder)
+        stereo_mode, model = self._extras(encoder, size)
         streams = [self._stream(s, encoder) for s in self.info.streams]
         sar = target_sar(video, size)
         if sar is not None and sar != 1 and not container.sar:
@@ -183,25 +186,30 @@ class _Planner:
             sar=sar,
             display_matrix=matrix,
             stereo_mode=stereo_mode,
+            model=model,
             warnings=self._warnings(encoder, size),
             lost=self.lost,
-            muxer_options=muxer_options(container, self.output),
+            muxer_options=muxer_options(container, self.output) | ({"strict": "unofficial"} if model else {}),
         )
 
-    def _extras(self, encoder: EncoderChoice) -> str | None:
-        """What the frames carry besides their picture; the stereo mode for the header, if it can be there."""
+    def _extras(self, encoder: EncoderChoice, size: tuple[int, int]) -> tuple[str | None, bytes | None]:
+        """What the frames carry besides their picture: `stereo_mode` and `model` of the plan."""
         video = self.video
         if video.dolby_vision == 5:
             raise UsageError(
                 "Dolby Vision profile 5: its colours are wrong without Dolby's metadata, which no encoder "
                 "here writes; convert it to HDR10 first"
             )
-        self.lost.extend(lost_extras(video.side_data, encoder))
-        if video.stereo_mode is None or self.container.name in ("matroska", "webm"):
-            return video.stereo_mode
-        if not encoder.codec.startswith("libx264"):  # which writes a frame packing SEI
-            self.lost.append(f"the 3D arrangement {video.stereo_mode}")
-        return None
+        in_tag = self.container.name in ("matroska", "webm")
+        in_stream = encoder.codec.startswith("libx264")  # as a frame packing SEI
+        stereo = None if in_tag or in_stream else video.stereo_mode
+        model = None
+        if video.spherical is not None:
+            model = model_header(encoder.codec, self.container.name, size, video.spherical)
+        self.lost.extend(lost_extras(video.side_data - ({"SPHERICAL"} if model else set()), encoder))
+        if stereo is not None:
+            self.lost.append(f"the 3D arrangement {stereo}")
+        return video.stereo_mode if in_tag else None, model
 
     def _tags(self, plans: list[StreamPlan]) -> None:
         """What becomes of the tags of the file and of the streams that are written."""
