@@ -1,4 +1,4 @@
-"""The package as it is installed: its wheel, its public names, its documents."""
+"""The package as it is installed, its public names and its documents; covers `version.py`, `__main__.py`."""
 
 from __future__ import annotations
 

@@ -163,3 +163,13 @@ def test_every_option_of_the_main_command_is_in_its_manual() -> None:
 def test_the_front_page_is_short() -> None:
     """Two sentences, one picture, ten examples: the rest is in the rooms."""
     assert len((ROOT / "README.md").read_bytes()) <= 8192
+
+
+def test_links_lead_somewhere() -> None:
+    others = [*ROOT.glob("*.md"), *(ROOT / name / "README.md" for name in ("tests", "samples", "weights"))]
+    missing = set()
+    for readme in READMES + others:
+        for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", readme.read_text(encoding="utf-8")):
+            if "://" not in link and not (readme.parent / link).exists():
+                missing.add(f"{readme.relative_to(ROOT)}: {link}")
+    assert missing == set()

@@ -71,5 +71,16 @@ def test_options_never_climb_back_up() -> None:
     assert {"jobs.resume", "job", "media.input", "media.output"} <= set(walk.stays())
 
 
+def test_every_room_has_its_manual() -> None:
+    """What it is for, its files in reading order, what goes in and out, what it must not know."""
+    rooms = {path.parent for path in HOUSE.modules.values() if path.parent != HOUSE.root}
+    missing = {
+        str(room.relative_to(HOUSE.root))
+        for room in rooms
+        if not any((folder / "README.md").exists() for folder in (room, room.parent) if folder != HOUSE.root)
+    }
+    assert missing == set()
+
+
 def test_the_table_of_the_house_can_be_printed() -> None:
     assert "import circles           0" in report(HOUSE)
