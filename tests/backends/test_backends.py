@@ -1,4 +1,7 @@
-"""The three runtimes: the same pictures, any size, from any thread, and clear refusals."""
+"""The three runtimes: the same pictures, any size, from any thread, and clear refusals.
+
+Covers base, onnx, onnx_devices, pytorch, tflite, variants and `backends.load`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Blends of two weights files: the network with interpolated weights, in every runtime."""
+"""Blends of two weights files: the network with interpolated weights, in every runtime.
+
+Covers `model.blend`, tflite_blend and the blending of onnx_file.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LiteRT's interpreters: each size has its own, and there are not too many."""
+"""LiteRT's interpreters: each size has its own, and there are not too many (tflite)."""
 
 from __future__ import annotations
 

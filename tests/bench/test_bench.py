@@ -1,4 +1,7 @@
-"""The bench: its content, its child processes and its figures."""
+"""The bench: its content, its child processes and its figures.
+
+Covers content, machine, measure, peers, predict and stages.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`upscale compare`: moments by time, crops, sheet, video, figures and refusals."""
+"""`upscale compare`: moments by time, crops, sheet, video, figures and refusals.
+
+Covers job, moments, crops, video and `metrics.methods`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Both int8 files: the same integers, the same pictures, free sizes, fused kernels."""
+"""Both int8 files: the same integers, the same pictures, free sizes, fused kernels.
+
+Covers onnx_int8, tflite_int8 and cells.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scoring: sets of pairs, compressed clips, and the command."""
+"""Scoring: sets of pairs, compressed clips, and the command. Covers clips and meter."""
 
 from __future__ import annotations
 

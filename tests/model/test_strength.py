@@ -1,4 +1,4 @@
-"""`--strength`: which models have a partner, what is refused, and what a job says of it."""
+"""`--strength`: which models have a partner, what is refused, and what a job says of it (weights)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Weights files: the bundled index, hashes, refusal of unsafe and damaged files, and the counts."""
+"""Weights files: the bundled index, hashes, refusal of unsafe and damaged files.
+
+Covers weights, config and generator.
+"""
 
 from __future__ import annotations
 

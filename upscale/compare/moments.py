@@ -10,6 +10,7 @@ from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
 from upscale.errors import MediaError, UsageError
+from upscale.media.input.convert import UNSPECIFIED
 from upscale.media.pixels.planes import bit_depth
 from upscale.options import Options
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 #: Seconds that the original is read before a moment: its clock may be rounded another way.
 _MARGIN = 0.1
-#: FFmpeg's number for a matrix that the file does not name.
-_UNTAGGED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +149,9 @@ def read_pairs(
 
 def _share_matrix(low: av.VideoFrame, reference: av.VideoFrame) -> None:
     """Where one of them does not name its matrix, it has the other's: no tool changes it without a tag."""
-    if int(low.colorspace) == _UNTAGGED:
+    if int(low.colorspace) == UNSPECIFIED:
         low.colorspace = reference.colorspace
-    elif int(reference.colorspace) == _UNTAGGED:
+    elif int(reference.colorspace) == UNSPECIFIED:
         reference.colorspace = low.colorspace
 
 

@@ -73,17 +73,21 @@ def write_video(
 
 def _encode(container: OutputContainer, picture: RGB, time: float) -> None:
     import av
+    from av.video.reformatter import ColorRange, Colorspace
 
     if not container.streams.video:
         stream = container.add_stream("libx264", rate=25, options={"crf": "14", "preset": "veryfast"})
         stream.height, stream.width = picture.shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, _TICKS)
-        stream.codec_context.colorspace = 1
-        stream.codec_context.color_range = 1
+        stream.codec_context.colorspace = Colorspace.ITU709
+        stream.codec_context.color_range = ColorRange.MPEG
     stream = container.streams.video[0]
     frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
-        format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", interpolation="BICUBIC"
+        format="yuv420p",
+        dst_colorspace=Colorspace.ITU709,
+        dst_color_range=ColorRange.MPEG,
+        interpolation="BICUBIC",
     )
     frame.pts, frame.time_base = round(time * _TICKS), Fraction(1, _TICKS)
     container.mux(stream.encode(frame))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from upscale.errors import ModelError, UsageError
-from upscale.export.onnx import Weights, conv_weights
-from upscale.model.blend import blend_safetensors, blended
+from upscale.export.onnx import conv_weights
+from upscale.model.blend import Mismatch, blend_safetensors, blended, read_tensors
 from upscale.model.config import GeneratorConfig
 
 if TYPE_CHECKING:
@@ -57,29 +56,14 @@ def read_network(model: ModelFiles) -> Network:
         sha256 += f" and {model.partner.sha256['safetensors']}"
     try:
         data = blended(model, "safetensors", blend_safetensors) or model.safetensors.read_bytes()
-        layers = conv_weights(model.config, _tensors(data))
-    except ModelError as e:
+        layers = conv_weights(model.config, read_tensors(data))
+    except (ModelError, Mismatch) as e:
         raise ModelError(str(e), path=str(model.safetensors)) from e
     except OSError as e:
         raise ModelError(e.strerror or str(e), path=str(model.safetensors)) from e
     except (ValueError, LookupError, TypeError, AttributeError, struct.error) as e:
         raise ModelError("damaged: its tensors cannot be read", path=str(model.safetensors)) from e
     return Network(name, model.config, layers, sha256)
-
-
-def _tensors(data: bytes) -> Weights:
-    (length,) = struct.unpack_from("<Q", data)
-    header: dict[str, Any] = json.loads(data[8 : 8 + length])
-    found = {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        if entry["dtype"] != "F32":
-            raise ModelError(f"{name} is {entry['dtype']}, not float32")
-        begin, end = entry["data_offsets"]
-        values = np.frombuffer(data, "<f4", (end - begin) // 4, 8 + length + begin)
-        found[name] = values.reshape(entry["shape"])
-    return found
 
 
 def padded(layer: Layer) -> Layer:

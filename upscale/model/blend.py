@@ -83,20 +83,24 @@ def blend_safetensors(fidelity: bytes, gan: bytes, strength: float) -> bytes:
         ValueError, KeyError, TypeError, struct.error: not safetensors.
     """
     result = bytearray(gan)
-    ours, theirs = _tensors(result), _tensors(bytearray(fidelity))
+    ours, theirs = read_tensors(result), read_tensors(fidelity)
     if ours.keys() != theirs.keys():
         odd = min(ours.keys() ^ theirs.keys())
         raise Mismatch(f"only one of them has {odd}")
-    for name, (shape, values) in ours.items():
-        other_shape, other = theirs[name]
-        if shape != other_shape:
-            raise Mismatch(f"{name} has the shape {shape}, there {other_shape}")
-        values[...] = interpolate(other, values, strength)
+    for name, values in ours.items():
+        if values.shape != theirs[name].shape:
+            raise Mismatch(f"{name} has the shape {values.shape}, there {theirs[name].shape}")
+        values[...] = interpolate(theirs[name], values, strength)
     return bytes(result)
 
 
-def _tensors(data: bytearray) -> dict[str, tuple[list[int], Floats]]:
-    """Shape, and a flat view into `data`, of each tensor."""
+def read_tensors(data: bytes | bytearray) -> dict[str, Floats]:
+    """The tensors of a safetensors file, all float32, as views of its bytes.
+
+    Raises:
+        Mismatch: a tensor of another type.
+        ValueError, KeyError, TypeError, struct.error: not safetensors.
+    """
     (length,) = struct.unpack_from("<Q", data)
     header: dict[str, Any] = json.loads(data[8 : 8 + length])
     found = {}
@@ -106,6 +110,6 @@ def _tensors(data: bytearray) -> dict[str, tuple[list[int], Floats]]:
         if entry["dtype"] != "F32":
             raise Mismatch(f"{name} is {entry['dtype']}, not float32")
         begin, end = entry["data_offsets"]
-        view = np.frombuffer(data, "<f4", (end - begin) // 4, 8 + length + begin)
-        found[name] = (list(entry["shape"]), view)
+        values = np.frombuffer(data, "<f4", (end - begin) // 4, 8 + length + begin)
+        found[name] = values.reshape(entry["shape"])
     return found
