@@ -11,10 +11,10 @@ import time
 from contextlib import ExitStack
 
 from upscale.errors import OutputError
-from upscale.events import Result, Resumed
+from upscale.events import Result
 from upscale.job.loop import RunStats
 from upscale.job.prepare import RESAMPLER_RUNTIME, Prepared
-from upscale.job.report import ProgressMeter, Reporter
+from upscale.job.report import Reporter
 from upscale.jobs.resume.join import join
 from upscale.jobs.resume.journal import Segment
 from upscale.jobs.resume.segments import Piece, list_pieces, open_long_job
@@ -48,15 +48,11 @@ class SpreadJob:
         self.long_job = open_long_job(stack, job)
         self.long_job.verify(reporter.warn)
         self._journal = self.long_job.journal
-        self._resumed = done = self._journal.frames
-        total = job.source.estimated_frames
+        self._resumed = self._journal.frames
         self.pieces = list_pieces(self.long_job)
         backend = f"{self.long_job.runtime or RESAMPLER_RUNTIME} on the cluster {where}"
-        reporter.announce(job, backend, self.long_job.length)
-        if done:
-            reporter.send(Resumed(input=job.input, frames=done, total=total))
+        self._meter = self.long_job.announce(reporter, backend)
         self._begun, self._cpu_begun = time.perf_counter(), time.process_time()
-        self._meter = ProgressMeter(job.input, total, reporter.send, done)
         self._running: dict[int, tuple[int, float]] = {}
         self._finished: dict[int, tuple[int, float]] = {}
         self._frames = 0

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from upscale.errors import Interrupted, MediaError, OutputError
-from upscale.events import Result, Resumed
+from upscale.events import Result
 from upscale.job import stopping
 from upscale.job.loop import Loop
 from upscale.job.prepare import Prepared, load_network
@@ -74,25 +74,20 @@ class _Run:
         self._stop_request = stopping.StopRequest()
         self._accepts_stops = ExitStack()
         self._known_notes = len(job.source.notes)
-        self._resumed = self._journal.frames
-        self._meter = ProgressMeter(job.input, job.source.estimated_frames, reporter.send, self._resumed)
         self._space = SpaceWatch(long_job.folder.path)
         self._maker: SegmentMaker | None = None
         self._count: int | None = None  # of the input's frames, when it was read to its end
 
     def run(self, stack: ExitStack) -> Result:
-        job, journal, done = self._job, self._journal, self._resumed
+        job, journal, done = self._job, self._journal, self._journal.frames
         network = load_network(stack, job, self._long_job.runtime)
-        self._reporter.announce(job, network.backend, self._long_job.length)
-        if done:
-            total = job.source.estimated_frames
-            self._reporter.send(Resumed(input=job.input, frames=done, total=total))
-        loop: Loop[OutputReport] = Loop(network, self, self._meter)
+        meter = self._long_job.announce(self._reporter, network.backend)
+        loop: Loop[OutputReport] = Loop(network, self, meter)
         stack.callback(self._abort)
         with self._accepts_stops:
             self._accepts_stops.enter_context(stopping.stop_requests_to(self._stop_request))
             if journal.end is None:
-                loop.run(self._unfinished(), job.source.abandon)
+                loop.run(self._unfinished(meter), job.source.abandon)
             report = loop.finish()
         assert journal.end is not None
         for note in journal.end["notes"]:  # what showed only while reading
@@ -101,7 +96,7 @@ class _Run:
         stats, count = _stats(journal.end), len(journal.segments)
         return self._reporter.result(job, loop.stats, stats, report, segments=count, resumed_frames=done)
 
-    def _unfinished(self) -> Iterator[av.VideoFrame | Callable[[], None]]:
+    def _unfinished(self, meter: ProgressMeter) -> Iterator[av.VideoFrame | Callable[[], None]]:
         """The frames that are in no segment yet, and before each run of them a call that begins a segment."""
         from av import Packet
 
@@ -121,7 +116,7 @@ class _Run:
             if waiting and waiting[0].begin <= pts:
                 inside, passed, follows = inside + 1, passed + 1, False
                 if passed % _PASSING_EVERY == 0:
-                    yield partial(self._meter.passing, passed)
+                    yield partial(meter.passing, passed)
             else:
                 if not follows or count % self._long_job.length == 0:
                     yield partial(self._begin_segment, count)

@@ -41,8 +41,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from upscale.errors import MediaError, UpscaleError, UsageError
+from upscale.events import Resumed
 from upscale.job.loop import Loop
 from upscale.job.prepare import Prepared, choose_runtime, load_network, prepare
+from upscale.job.report import ProgressMeter, Reporter
 from upscale.jobs.resume.fingerprint import fingerprint
 from upscale.jobs.resume.journal import Journal, Segment, recorded_job, recorded_runtime
 from upscale.jobs.resume.work_folder import WorkFolder, check_space, folder_of, segment_path, siblings_of
@@ -140,6 +142,14 @@ class LongJob:
         # What the muxer would refuse at the end is known before hours of work.
         with Sink(job.source, job.output, job.plan, job.options):
             self.verified = True
+
+    def announce(self, reporter: Reporter, backend: str) -> ProgressMeter:
+        """Send the events of the beginning; returns the meter of this run. `backend` is human-readable."""
+        job, done, total = self.job, self.journal.frames, self.job.source.estimated_frames
+        reporter.announce(job, backend, self.length)
+        if done:
+            reporter.send(Resumed(input=job.input, frames=done, total=total))
+        return ProgressMeter(job.input, total, reporter.send, done)
 
     def advise(self, error: BaseException) -> None:
         """Say what is kept and how the job can be continued, if any segment is finished."""
