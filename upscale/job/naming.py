@@ -18,7 +18,7 @@ EXTENSIONS = PICTURE_EXTENSIONS | frozenset(
 #: Extensions that the output keeps: formats that can hold what upscaling produces.
 _KEPT = frozenset("m2t m2ts m4v mkv mov mp4 mts nut ts webm".split())
 #: Of the others, those whose streams usually fit MP4; the rest becomes Matroska, which holds nearly all.
-_TO_MP4 = frozenset("264 265 3g2 3gp f4v flv gif h264 hevc ivf mj2 obu png webp".split())
+_TO_MP4 = frozenset("264 265 3g2 3gp f4v flv gif h264 hevc ivf mj2 obu avif png webp".split())
 
 #: Extension that belongs to an output format named with --container.
 _BY_CONTAINER = {

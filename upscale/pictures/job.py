@@ -112,7 +112,7 @@ def upscale_picture(
         size = target_size(picture, options)
         for note in (*picture.notes, *check_format(picture, path), *_unused(options)):
             reporter.warn(note)
-        decoded = time.perf_counter()
+        decoded, cpu_begun = time.perf_counter(), time.process_time()
         backend, enlarger = loaded.for_picture(picture)
         start = Start(
             input=input,
@@ -128,40 +128,43 @@ def upscale_picture(
             pix_fmt=picture.pix_fmt,
         )
         reporter.send(start)
-        cpu_begun = time.process_time()
         larger = enlarger(picture, size)
     enlarged = time.perf_counter()
-    written = write_picture(
-        replace(larger, metadata=resized(larger.metadata, size)), path, overwrite=options.overwrite
-    )
+    larger = replace(larger, metadata=resized(larger.metadata, size))
+    written = write_picture(larger, path, overwrite=options.overwrite)
     ended = time.perf_counter()
-    result = Result(
-        input=input,
-        output=path,
+    busy = {"decode": decoded - reporter.started, "network": enlarged - decoded, "encode": ended - enlarged}
+    result = _result(start, written, busy, time.process_time() - cpu_begun, tuple(reporter.warnings))
+    reporter.send(result)
+    return result
+
+
+def _result(
+    start: Start, written: int, busy: dict[str, float], cpu_seconds: float, warnings: tuple[str, ...]
+) -> Result:
+    """What came of a picture; its stages follow each other."""
+    seconds = sum(busy.values())
+    return Result(
+        input=start.input,
+        output=start.output,
         frames=1,
-        size=size,
+        size=start.size,
         bytes=written,
         duration=0.0,
-        seconds=ended - reporter.started,
-        fps=1 / (ended - reporter.started),
+        seconds=seconds,
+        fps=1 / seconds,
         speed=0.0,
-        cpu_seconds=time.process_time() - cpu_begun,
-        busy={
-            "decode": decoded - reporter.started,
-            "network": enlarged - decoded,
-            "encode": ended - enlarged,
-        },
+        cpu_seconds=cpu_seconds,
+        busy=busy,
         expected_frames=1,
         decode_errors=0,
         corrupt_frames=0,
         adjusted_timestamps=0,
-        model=loaded.model,
-        strength=options.strength,
-        backend=backend,
-        warnings=tuple(reporter.warnings),
+        model=start.model,
+        strength=start.strength,
+        backend=start.backend,
+        warnings=warnings,
     )
-    reporter.send(result)
-    return result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

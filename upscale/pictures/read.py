@@ -35,6 +35,8 @@ _MODES = {
 }
 #: What a picture of 16 bits per sample is in Pillow, where it can be read so at all: grey alone.
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+#: What other modes of Pillow hold.
+_REFUSED = {"F": "floating-point samples", "LAB": "Lab colours", "HSV": "HSV colours"}
 #: JPEG quality below which an enlarged picture would show the codec more than the original does.
 MIN_QUALITY = 85
 #: Quality of the lossy formats whose own cannot be told from the file.
@@ -94,7 +96,7 @@ def _pixels(image: Image.Image, path: str) -> tuple[str, tuple[Plane, ...], Any]
             raise MediaError("32 bits per sample cannot be kept", path=path)
         return "L", (values.astype(np.uint16),), None
     if image.mode not in _MODES:
-        raise MediaError(f"pictures of Pillow's mode {image.mode} cannot be kept", path=path)
+        raise MediaError(f"{_REFUSED.get(image.mode, image.mode)} cannot be kept", path=path)
     mode, transparent = _MODES[image.mode]
     if not transparent and "transparency" in image.info:  # one colour, or a palette's entries
         transparent = True
@@ -116,6 +118,8 @@ def _notes(image: Image.Image, data: bytes) -> Iterator[str]:
     """What is lost in reading."""
     if image.mode not in _DEEP and _is_deep(image):
         yield "16 bits per sample are read as 8"
+    if image.mode in _DEEP and "transparency" in image.info:
+        yield "the transparent grey of a 16-bit picture is left out"
     if image.mode == "1":
         yield "black and white becomes grey"
     if image.format == "AVIF" and (found := _av1_config(data)) and found[2] & 0x40:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -103,47 +103,57 @@ def build(
     sources = find_sources(folder)
     moving = sum(p.suffix.lower() in CLIPS for p in sources)
     runs = min(MOST_RUNS, max(LEAST_RUNS, ALL_RUNS // max(1, moving)))
-    clips = HeldOutClips(config.held_out)
-    counts = {"train": 0, "held_out": 0}
     skipped: dict[str, str] = {}
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with (cache / "crops.u8").open("wb") as train, (cache / "held_out.u8").open("wb") as held_out:
-            files = {"train": train, "held_out": held_out}
-            sequences = 0
+            store = _Store({"train": train, "held_out": held_out}, HeldOutClips(config.held_out))
             for done, path in enumerate(sources, 1):
                 rng, error = np.random.default_rng((seed, done)), None
                 try:
                     for sequence in read_sequences(path, rng, runs, crisp=crisp):
-                        sequences += 1
                         few = len(sources) < FEW_SOURCES
-                        held = sequences % FEW_HOLD_OUT == 0 if few else done % HOLD_OUT == 0
-                        split = "held_out" if held else "train"
-                        for record in crops_of(sequence, rng, versions):
-                            files[split].write(record.tobytes())
-                            counts[split] += 1
-                        if held:
-                            clips.add(sequence)
+                        held = (store.sequences + 1) % FEW_HOLD_OUT == 0 if few else done % HOLD_OUT == 0
+                        store.add(sequence, held, crops_of(sequence, rng, versions))
                 except (UpscaleError, av.FFmpegError, ValueError, StopIteration, IndexError) as e:
                     error = str(e) or type(e).__name__
                 name = str(path.relative_to(folder))
                 if error is not None:
                     skipped[name] = error
                 on_source(done, len(sources), name, error)
-        _check(counts, len(sources), clips)
-        clips.save(cache / "clips.npz")
+        _check(store.counts, len(sources), store.clips)
+        store.clips.save(cache / "clips.npz")
         # Written last: its presence says that the crops are whole.
-        facts = {
-            "crops": counts,
+        index = {
+            "crops": store.counts,
             "sources": len(sources),
             "skipped": skipped,
             "seed": seed,
             "originals": config.originals,
             "layout": _layout(versions),
         }
-        (cache / "index.json").write_text(json.dumps(facts))
+        (cache / "index.json").write_text(json.dumps(index))
     except OSError as e:
         raise TrainError(f"the crops cannot be written: {e.strerror or e}", path=str(cache)) from e
+
+
+class _Store:
+    """The files of a cache while it is made."""
+
+    def __init__(self, files: dict[str, BinaryIO], clips: HeldOutClips) -> None:
+        self.files, self.clips = files, clips
+        self.counts = dict.fromkeys(files, 0)
+        self.sequences = 0
+
+    def add(self, sequence: Sequence, held: bool, records: list[Records]) -> None:
+        """Write the crops of one sequence; of one that is held out, its end too."""
+        split = "held_out" if held else "train"
+        self.sequences += 1
+        for record in records:
+            self.files[split].write(record.tobytes())
+        self.counts[split] += len(records)
+        if held:
+            self.clips.add(sequence)
 
 
 def _check(counts: dict[str, int], sources: int, clips: HeldOutClips) -> None:
@@ -163,12 +173,12 @@ def load(cache: Path) -> Material:
         TrainError: it was made by another version of this program, or is damaged.
     """
     try:
-        facts = json.loads((cache / "index.json").read_text())
-        versions = tuple(facts["layout"]["versions"])
-        if facts["layout"] != _layout(versions) or not set(versions) <= set(DEGRADATIONS):
+        index = json.loads((cache / "index.json").read_text())
+        versions = tuple(index["layout"]["versions"])
+        if index["layout"] != _layout(versions) or not set(versions) <= set(DEGRADATIONS):
             raise TrainError("crops of another version; remove the folder to renew them", path=str(cache))
         train, held_out = (
-            np.memmap(cache / name, record_type(len(versions)), "r", shape=(facts["crops"][split],))
+            np.memmap(cache / name, record_type(len(versions)), "r", shape=(index["crops"][split],))
             for name, split in (("crops.u8", "train"), ("held_out.u8", "held_out"))
         )
         return Material(versions, train, held_out, HeldOutClips.load(cache / "clips.npz"))
@@ -189,10 +199,10 @@ def totals(cache: Path) -> dict[str, Any]:
         TrainError: as `load`.
     """
     try:
-        facts = json.loads((cache / "index.json").read_text())
-        skipped = dict(facts.get("skipped", {}))
-        read = facts["sources"] - len(skipped)
-        return {"files": facts["sources"], "read": read, "skipped": skipped, "crops": facts["crops"]}
+        index = json.loads((cache / "index.json").read_text())
+        skipped = dict(index.get("skipped", {}))
+        read = index["sources"] - len(skipped)
+        return {"files": index["sources"], "read": read, "skipped": skipped, "crops": index["crops"]}
     except (OSError, ValueError, KeyError) as e:
         raise TrainError(f"the crops cannot be read: {e}", path=str(cache)) from e
 
