@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -421,3 +422,18 @@ def test_info_of_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert run(["info", str(tmp_path / "in.png"), "-o", str(tmp_path / "out.jpg")]) == 0
     assert "would be refused: JPEG holds no transparency" in capsys.readouterr().out
     assert [p.name for p in tmp_path.iterdir()] == ["in.png"]
+
+
+def test_what_fails_in_one_part_is_not_waited_for() -> None:
+    """Nor is a signal: of many parts only those that have begun are finished."""
+    begun = []
+
+    def work(item: int) -> None:
+        begun.append(item)
+        if item == 0:
+            raise MemoryError
+        time.sleep(0.05)
+
+    with pytest.raises(MemoryError):
+        enlarge.run_all(work, range(200), 2)
+    assert len(begun) < 50

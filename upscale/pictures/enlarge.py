@@ -115,8 +115,13 @@ class Enlarger:
 def run_all(work: Callable[[int], None], items: range, workers: int) -> None:
     """Call `work` with every item, up to `workers` at once; the first error is raised."""
     with ThreadPoolExecutor(workers) as pool:
-        for future in [pool.submit(work, item) for item in items]:
-            future.result()
+        futures = [pool.submit(work, item) for item in items]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:  # a signal, too: what has not begun must not be waited for
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def spread(planes: tuple[Plane, ...], alpha: npt.NDArray[np.uint8]) -> tuple[Plane, ...]:
