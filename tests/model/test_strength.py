@@ -122,7 +122,8 @@ def test_auto_measures_the_blends_of_a_pair_once(
 
     def race(model: Any, *_: Any) -> trial.Outcome:
         asked.append(model.strength)
-        return trial.Outcome({"onnx fp32": 3.0, "torch fp32": 2.0, "tflite fp32": 1.0})
+        times = {"onnx fp32": 3.0, "torch fp32": 2.0, "tflite fp32": 1.0}
+        return trial.Outcome(times, spread=dict.fromkeys(times, 0.0))
 
     monkeypatch.setenv("UPSCALE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(trial, "measure_in_subprocess", race)
