@@ -153,9 +153,9 @@ def _sets_bit_rate(given: dict[str, str]) -> bool:
 
 
 def _option_set(codec: Codec) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Descriptors of the encoder's private and generic options; empty where PyAV has none."""
-    options = getattr(av.CodecContext.create(codec.name, "w"), "supported_options", None)
-    return (options.private, options.generic) if options is not None else ((), ())
+    """Descriptors of the encoder's private and generic options."""
+    options: Any = av.CodecContext.create(codec.name, "w").supported_options
+    return options.private, options.generic
 
 
 def _check_preset(codec: Codec, defaults: EncoderDefaults, preset: str) -> None:
@@ -176,8 +176,6 @@ def check_option_names(codec: Codec, given: dict[str, str]) -> None:
         UsageError: with the near names and, for short lists, all private options.
     """
     private, generic = _option_set(codec)
-    if not generic:  # a PyAV without descriptors: the trial opening finds what is left over
-        return
     own = sorted({o.name for o in private})
     known = {*own, *(o.name for o in generic)}
     for key in given:
