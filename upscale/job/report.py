@@ -116,7 +116,7 @@ class Reporter:
         return result
 
     def _warn_at_end(self, job: Prepared, stats: SourceStats, frames: int, dropped: int) -> None:
-        from upscale.media.output.extras import lost_extras
+        from upscale.media.output.losses import lost_extras
 
         # What the first frames carried was named by the plan.
         late = lost_extras(stats.side_data.keys() - job.video.side_data, job.plan.encoder)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from av.video.format import VideoFormat
 from av.video.reformatter import ColorRange
 
 from upscale.errors import UsageError
@@ -19,7 +17,6 @@ from upscale.media.output.encoder_check import (
     open_encoder_trial,
 )
 from upscale.media.output.encoders import ALIASES, EncoderChoice, default_codec
-from upscale.media.output.extras import lost_extras
 from upscale.media.output.formats import (
     LOSSLESS_ENCODERS,
     Container,
@@ -28,13 +25,7 @@ from upscale.media.output.formats import (
     find_codec,
     muxer_options,
 )
-from upscale.media.output.metadata import (
-    container_tags,
-    language_for,
-    lost_file_tags,
-    lost_stream_tags,
-    not_utf8,
-)
+from upscale.media.output.losses import advice, format_losses, lost_extras, tag_losses
 from upscale.media.output.picture import UNSPECIFIED, is_identity, target_sar
 from upscale.media.output.projection import model_header
 from upscale.options import Options
@@ -57,10 +48,6 @@ _MOST_CHANNELS = 8
 _TEXT_SUBTITLES = frozenset({"subrip", "ass", "ssa", "webvtt", "mov_text", "text"})
 #: What every player of H.264 plays.
 _PLAYABLE = "yuv420p"
-#: Tags that a warning lists.
-_NAMED = 40
-#: Times on a side beyond which the default size may not be what was meant: a banner of 468x60.
-_MOST = 4
 _STYLED_SUBTITLES = frozenset({"ass", "ssa"})
 
 
@@ -174,7 +161,14 @@ class _Planner:
             matrix = None
         if self.info.chapters and not container.chapters:
             self.lost.append(f"{len(self.info.chapters)} chapters")
-        self._tags(streams)
+        written = [
+            s
+            for s, plan in zip(self.info.streams, streams, strict=True)
+            if plan.action in ("encode", "copy", "convert") and not s.is_cover
+        ]
+        lost, changed = tag_losses(self.info, written, container)
+        self.lost += lost
+        self.changed += changed
         videos = [s for s in self.info.streams if s.kind == "video" and not s.is_cover]
         if self.info.format == "mpegts" and len(videos) > 1:
             self.lost.append("the division into programmes")
@@ -211,37 +205,6 @@ class _Planner:
             self.lost.append(f"the 3D arrangement {stereo}")
         return video.stereo_mode if in_tag else None, model
 
-    def _tags(self, plans: list[StreamPlan]) -> None:
-        """What becomes of the tags of the file and of the streams that are written."""
-        container, tags = self.container, container_tags(self.info.metadata)
-        written = [
-            (f"{s.kind} #{s.index}", s)
-            for s, plan in zip(self.info.streams, plans, strict=True)
-            if plan.action in ("encode", "copy", "convert") and not s.is_cover
-        ]
-        lost = lost_file_tags(container, tags)
-        titled = [name for name, s in written if s.title]
-        if container.name == "ogg" and tags:  # it has tags of streams only
-            self.changed.append("the file's tags → tags of each stream")
-            own = {k.lower() for _, s in written for k in s.metadata}
-            lost += [t for t in tags if t.lower() in own]
-        if lost:
-            self.lost.append(f"the tag{'s' * (len(lost) > 1)} {_listed(lost)}")
-        if titled and not container.titles:
-            self.lost.append(f"the title{'s' * (len(titled) > 1)} of {', '.join(titled)}")
-        for name, s in written:
-            language = s.language if s.language != "und" else None
-            held = s.kind in container.languages
-            if language and not (held and language_for(container.name, language)):
-                self.lost.append(f"the language {language} of {name}")
-            if more := lost_stream_tags(container, s.metadata):
-                self.lost.append(f"the tag{'s' * (len(more) > 1)} {_listed(more)} of {name}")
-        every = [self.info.metadata, *(s.metadata for _, s in written)]
-        every += [chapter["metadata"] for chapter in self.info.chapters]
-        wrong = list(dict.fromkeys(name for some in every for name in not_utf8(some)))
-        if wrong:
-            self.changed.append(f"the tags {_listed(wrong)}, which are not UTF-8, read as Windows-1252")
-
     def _warnings(self, encoder: EncoderChoice, size: tuple[int, int]) -> list[str]:
         """One sentence for everything that is not as it was; then advice."""
         parts = []
@@ -251,28 +214,11 @@ class _Planner:
             parts.append(f"converted for {self.container.name}: " + ", ".join(self.changed))
         if self.copied:
             parts.append(f"copied, not upscaled: {', '.join(self.copied)}")
-        return ["; ".join(parts), *self._advice(encoder, size)] if parts else self._advice(encoder, size)
-
-    def _advice(self, encoder: EncoderChoice, size: tuple[int, int]) -> list[str]:
-        """Sentences about what was perhaps not meant."""
-        video, options, advice = self.video, self.options, []
-        kind = VideoFormat(encoder.pix_fmt)
-        bits, shift = kind.components[0].bits, (kind.chroma_width(64), kind.chroma_height(64))
-        chroma = {(32, 32): "4:2:0", (32, 64): "4:2:2", (64, 64): "4:4:4"}.get(shift)
-        playable = bits == 8 and chroma == "4:2:0"
-        if encoder.codec_id == "h264" and not playable and chroma and options.pix_fmt is None:
-            advice.append(
-                f"{bits}-bit {chroma} H.264, which many phones, browsers and televisions do not play: "
-                "--compatible writes 8-bit 4:2:0 in MP4"
-            )
-        by_default = not (options.scale or options.width or options.height or options.target)
-        factor = max(size[0] / video.width, size[1] / video.height)
-        if by_default and factor > _MOST:
-            advice.append(
-                f"{video.width}x{video.height} becomes {size[0]}x{size[1]}, {factor:.1f} times as large: "
-                "--scale 2 makes it smaller"
-            )
-        return advice
+        return (
+            ["; ".join(parts), *advice(self.video, self.options, encoder, size)]
+            if parts
+            else advice(self.video, self.options, encoder, size)
+        )
 
     def _encoder(self, size: tuple[int, int], frame_format: str) -> EncoderChoice:
         video, container, options = self.video, self.container, self.options
@@ -280,7 +226,7 @@ class _Planner:
         wanted = _PLAYABLE if options.compatible else options.pix_fmt
         pix_fmt = choose_pix_fmt(codec, frame_format, wanted)
         if options.pix_fmt is None:
-            self.lost.extend(_format_losses(frame_format, pix_fmt, codec.name))
+            self.lost.extend(format_losses(frame_format, pix_fmt, codec.name))
         full_range = video.color_range == ColorRange.JPEG
         extra: dict[str, str] = {}
         if video.hdr is not None:
@@ -444,36 +390,10 @@ def _nominal_rate(rate: Fraction | None) -> Fraction:
     return max(Fraction(rate).limit_denominator(1001), Fraction(1, 1001))
 
 
-def _format_losses(source: str, target: str, encoder: str) -> Iterable[str]:
-    """What a change of pixel format costs."""
-    old, new = VideoFormat(source), VideoFormat(target)
-    if not old.components or not new.components:
-        return
-    old_bits, new_bits = old.components[0].bits, new.components[0].bits
-    if new_bits < 8:
-        yield f"colours beyond 256 ({encoder})"
-        return
-    if new_bits < old_bits:
-        yield f"{old_bits} bit depth ({encoder} writes {new_bits} bit)"
-    if len(old.components) >= 3 > len(new.components):
-        yield f"colour ({encoder} writes {target})"
-    elif len(old.components) >= 3:
-        before = (old.chroma_width(64), old.chroma_height(64))
-        after = (new.chroma_width(64), new.chroma_height(64))
-        if after[0] < before[0] or after[1] < before[1]:
-            yield f"full chroma resolution ({encoder} writes {target})"
-
-
 def _name(stream: StreamInfo, codec: str | None) -> str:
     """How a warning calls a stream: "subtitle #3 (hdmv_pgs_subtitle, ger)"."""
     details = ", ".join(d for d in (codec or "unknown codec", stream.language) if d and d != "und")
     return f"{stream.kind} #{stream.index} ({details})"
-
-
-def _listed(names: list[str]) -> str:
-    """The names, of very many the first ones."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
 
 
 def _is_empty(stream: StreamInfo) -> bool:

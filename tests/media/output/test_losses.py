@@ -15,7 +15,7 @@ from upscale.errors import UsageError
 from upscale.media.input import sidedata
 from upscale.media.input.probe import MediaInfo, probe
 from upscale.media.output.encoders import EncoderChoice
-from upscale.media.output.extras import _NO_LOSS, lost_extras
+from upscale.media.output.losses import _NO_LOSS, lost_extras
 from upscale.media.output.plan import make_plan
 from upscale.options import Options
 
