@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
+
 from house.measure import House, Walk, circles, report
 
 HOUSE = House()
+TESTS = Path(__file__).resolve().parents[1]
+
+#: Modules that no test names → the tests that run them.
+COVERED = {
+    "backends.onnx_devices": "test_backends.py",
+    "export.cells": "test_int8.py",
+    "media.output.encode": "test_sink.py",
+    "system.closing": "test_backends.py",
+    "train.card": "test_train_cli.py",
+    "train.held_out": "test_train_data.py",
+    "train.preview": "test_train_cli.py",
+}
 
 #: The rooms, the lowest first. A module belongs to the longest name that its own begins with; a room may
 #: import itself and every room that stands before it.
@@ -80,6 +96,23 @@ def test_every_room_has_its_manual() -> None:
         if not any((folder / "README.md").exists() for folder in (room, room.parent) if folder != HOUSE.root)
     }
     assert missing == set()
+
+
+def test_every_module_is_named_by_a_test() -> None:
+    """By the name of a test file, by an import, in the first words of a test file, or in `COVERED`."""
+    texts = {path.name: path.read_text(encoding="utf-8") for path in TESTS.rglob("test_*.py")}
+    every = "\n".join(texts.values())
+    docs = "\n".join(ast.get_docstring(ast.parse(text)) or "" for text in texts.values())
+    unnamed = set()
+    for module, path in HOUSE.modules.items():
+        room, _, last = module.rpartition(".")
+        imported = rf"upscale\.{re.escape(module)}\b|from upscale\.{re.escape(room)} import [^\n]*\b{last}\b"
+        if path.name == "__init__.py" or f"test_{last}.py" in texts or re.search(rf"\b{last}\b", docs):
+            continue
+        if not re.search(imported, every):
+            unnamed.add(module)
+    assert unnamed <= COVERED.keys()
+    assert set(COVERED.values()) <= texts.keys()
 
 
 def test_the_table_of_the_house_can_be_printed() -> None:
