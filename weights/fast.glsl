@@ -2,9 +2,10 @@
 // Planes between passes must be floats (the default; not fbo-format=rgba16).
 // weights: 16 channels, 6 layers, SHA-256 f819e43a6fa88c7595ee394b58177f7ac93b4aed088d2a9be5bc967c09c9ff09
 // licence: MIT, as upscale
-// needs:   libplacebo with compute shaders: mpv with vo=gpu-next, VLC 4, FFmpeg's filter libplacebo;
-//          elsewhere (vo=gpu, OpenGL ES): upscale export --portable
+// needs:   libplacebo on Vulkan: mpv with vo=gpu-next, VLC 4, FFmpeg's filter libplacebo;
+//          elsewhere (vo=gpu, OpenGL): upscale export --portable
 // mpv.conf: vo=gpu-next
+//           gpu-api=vulkan
 //           glsl-shaders-append="~~/shaders/THIS_FILE.glsl"
 //!BUFFER U1A2470_B0
 //!VAR vec4 U1A2470_W0[148]
@@ -44,9 +45,9 @@ void hook() {
     int start = int(gl_LocalInvocationIndex);
     for (int n = start; n < 100; n += 64) {
         int y = n / 10, x = n % 10;
-        ivec2 p = corner + ivec2(x, y);
-        bool inside = all(greaterThanEqual(p, ivec2(0))) && all(lessThan(p, size));
-        tile[y][x][0] = inside ? vec4(luma(2 * p), luma(2 * p + ivec2(1, 0)), luma(2 * p + ivec2(0, 1)), luma(2 * p + 1)) : vec4(0.0);
+        ivec2 p = corner + ivec2(x, y), q = clamp(p, ivec2(0), size - 1);
+        float inside = float(p == q);
+        tile[y][x][0] = vec4(luma(2 * p), luma(2 * p + ivec2(1, 0)), luma(2 * p + ivec2(0, 1)), luma(2 * p + 1)) * inside;
     }
     barrier();
     vec4 s0 = U1A2470_W0[144], s1 = U1A2470_W0[145], s2 = U1A2470_W0[146], s3 = U1A2470_W0[147];
@@ -61,7 +62,6 @@ void hook() {
             s3 += U1A2470_W0[k + 12] * v.x + U1A2470_W0[k + 13] * v.y + U1A2470_W0[k + 14] * v.z + U1A2470_W0[k + 15] * v.w;
         }
     ivec2 at = ivec2(gl_GlobalInvocationID.xy);
-    if (any(greaterThanEqual(at, size))) return;
     ivec2 to = at * ivec2(2, 2);
     imageStore(out_image, to + ivec2(0, 0), max(s0, vec4(0.0)));
     imageStore(out_image, to + ivec2(1, 0), max(s1, vec4(0.0)));
@@ -89,10 +89,10 @@ void hook() {
     int start = int(gl_LocalInvocationIndex);
     for (int n = start; n < 100; n += 64) {
         int y = n / 10, x = n % 10;
-        ivec2 p = corner + ivec2(x, y);
-        bool inside = all(greaterThanEqual(p, ivec2(0))) && all(lessThan(p, size));
+        ivec2 p = corner + ivec2(x, y), q = clamp(p, ivec2(0), size - 1);
+        float inside = float(p == q);
         for (int i = 0; i < 4; i++)
-            tile[y][x][i] = inside ? texelFetch(U1A2470_0_raw, p * ivec2(2, 2) + ivec2(i % 2, i / 2), 0) * U1A2470_0_mul : vec4(0.0);
+            tile[y][x][i] = texelFetch(U1A2470_0_raw, q * ivec2(2, 2) + ivec2(i % 2, i / 2), 0) * U1A2470_0_mul * inside;
     }
     barrier();
     vec4 s0 = U1A2470_W1[576], s1 = U1A2470_W1[577], s2 = U1A2470_W1[578], s3 = U1A2470_W1[579];
@@ -107,7 +107,6 @@ void hook() {
             s3 += U1A2470_W1[k + 12] * v.x + U1A2470_W1[k + 13] * v.y + U1A2470_W1[k + 14] * v.z + U1A2470_W1[k + 15] * v.w;
         }
     ivec2 at = ivec2(gl_GlobalInvocationID.xy);
-    if (any(greaterThanEqual(at, size))) return;
     ivec2 to = at * ivec2(2, 2);
     imageStore(out_image, to + ivec2(0, 0), max(s0, vec4(0.0)));
     imageStore(out_image, to + ivec2(1, 0), max(s1, vec4(0.0)));
@@ -135,10 +134,10 @@ void hook() {
     int start = int(gl_LocalInvocationIndex);
     for (int n = start; n < 100; n += 64) {
         int y = n / 10, x = n % 10;
-        ivec2 p = corner + ivec2(x, y);
-        bool inside = all(greaterThanEqual(p, ivec2(0))) && all(lessThan(p, size));
+        ivec2 p = corner + ivec2(x, y), q = clamp(p, ivec2(0), size - 1);
+        float inside = float(p == q);
         for (int i = 0; i < 4; i++)
-            tile[y][x][i] = inside ? texelFetch(U1A2470_1_raw, p * ivec2(2, 2) + ivec2(i % 2, i / 2), 0) * U1A2470_1_mul : vec4(0.0);
+            tile[y][x][i] = texelFetch(U1A2470_1_raw, q * ivec2(2, 2) + ivec2(i % 2, i / 2), 0) * U1A2470_1_mul * inside;
     }
     barrier();
     vec4 s0 = U1A2470_W2[576], s1 = U1A2470_W2[577], s2 = U1A2470_W2[578], s3 = U1A2470_W2[579];
@@ -153,7 +152,6 @@ void hook() {
             s3 += U1A2470_W2[k + 12] * v.x + U1A2470_W2[k + 13] * v.y + U1A2470_W2[k + 14] * v.z + U1A2470_W2[k + 15] * v.w;
         }
     ivec2 at = ivec2(gl_GlobalInvocationID.xy);
-    if (any(greaterThanEqual(at, size))) return;
     ivec2 to = at * ivec2(2, 2);
     imageStore(out_image, to + ivec2(0, 0), max(s0, vec4(0.0)));
     imageStore(out_image, to + ivec2(1, 0), max(s1, vec4(0.0)));
@@ -181,10 +179,10 @@ void hook() {
     int start = int(gl_LocalInvocationIndex);
     for (int n = start; n < 100; n += 64) {
         int y = n / 10, x = n % 10;
-        ivec2 p = corner + ivec2(x, y);
-        bool inside = all(greaterThanEqual(p, ivec2(0))) && all(lessThan(p, size));
+        ivec2 p = corner + ivec2(x, y), q = clamp(p, ivec2(0), size - 1);
+        float inside = float(p == q);
         for (int i = 0; i < 4; i++)
-            tile[y][x][i] = inside ? texelFetch(U1A2470_2_raw, p * ivec2(2, 2) + ivec2(i % 2, i / 2), 0) * U1A2470_2_mul : vec4(0.0);
+            tile[y][x][i] = texelFetch(U1A2470_2_raw, q * ivec2(2, 2) + ivec2(i % 2, i / 2), 0) * U1A2470_2_mul * inside;
     }
     barrier();
     vec4 s0 = U1A2470_W3[576], s1 = U1A2470_W3[577], s2 = U1A2470_W3[578], s3 = U1A2470_W3[579];
@@ -199,7 +197,6 @@ void hook() {
             s3 += U1A2470_W3[k + 12] * v.x + U1A2470_W3[k + 13] * v.y + U1A2470_W3[k + 14] * v.z + U1A2470_W3[k + 15] * v.w;
         }
     ivec2 at = ivec2(gl_GlobalInvocationID.xy);
-    if (any(greaterThanEqual(at, size))) return;
     ivec2 to = at * ivec2(2, 2);
     imageStore(out_image, to + ivec2(0, 0), max(s0, vec4(0.0)));
     imageStore(out_image, to + ivec2(1, 0), max(s1, vec4(0.0)));
@@ -227,10 +224,10 @@ void hook() {
     int start = int(gl_LocalInvocationIndex);
     for (int n = start; n < 100; n += 64) {
         int y = n / 10, x = n % 10;
-        ivec2 p = corner + ivec2(x, y);
-        bool inside = all(greaterThanEqual(p, ivec2(0))) && all(lessThan(p, size));
+        ivec2 p = corner + ivec2(x, y), q = clamp(p, ivec2(0), size - 1);
+        float inside = float(p == q);
         for (int i = 0; i < 4; i++)
-            tile[y][x][i] = inside ? texelFetch(U1A2470_3_raw, p * ivec2(2, 2) + ivec2(i % 2, i / 2), 0) * U1A2470_3_mul : vec4(0.0);
+            tile[y][x][i] = texelFetch(U1A2470_3_raw, q * ivec2(2, 2) + ivec2(i % 2, i / 2), 0) * U1A2470_3_mul * inside;
     }
     barrier();
     vec4 s0 = U1A2470_W4[576], s1 = U1A2470_W4[577], s2 = U1A2470_W4[578], s3 = U1A2470_W4[579];
@@ -245,7 +242,6 @@ void hook() {
             s3 += U1A2470_W4[k + 12] * v.x + U1A2470_W4[k + 13] * v.y + U1A2470_W4[k + 14] * v.z + U1A2470_W4[k + 15] * v.w;
         }
     ivec2 at = ivec2(gl_GlobalInvocationID.xy);
-    if (any(greaterThanEqual(at, size))) return;
     ivec2 to = at * ivec2(2, 2);
     imageStore(out_image, to + ivec2(0, 0), max(s0, vec4(0.0)));
     imageStore(out_image, to + ivec2(1, 0), max(s1, vec4(0.0)));
@@ -272,10 +268,10 @@ void hook() {
     int start = int(gl_LocalInvocationIndex);
     for (int n = start; n < 100; n += 64) {
         int y = n / 10, x = n % 10;
-        ivec2 p = corner + ivec2(x, y);
-        bool inside = all(greaterThanEqual(p, ivec2(0))) && all(lessThan(p, size));
+        ivec2 p = corner + ivec2(x, y), q = clamp(p, ivec2(0), size - 1);
+        float inside = float(p == q);
         for (int i = 0; i < 4; i++)
-            tile[y][x][i] = inside ? texelFetch(U1A2470_4_raw, p * ivec2(2, 2) + ivec2(i % 2, i / 2), 0) * U1A2470_4_mul : vec4(0.0);
+            tile[y][x][i] = texelFetch(U1A2470_4_raw, q * ivec2(2, 2) + ivec2(i % 2, i / 2), 0) * U1A2470_4_mul * inside;
     }
     barrier();
     vec4 s0 = U1A2470_W5[576], s1 = U1A2470_W5[577], s2 = U1A2470_W5[578], s3 = U1A2470_W5[579];
@@ -291,10 +287,8 @@ void hook() {
         }
     ivec2 at = ivec2(gl_GlobalInvocationID.xy);
     vec4 sums[4] = vec4[4](s0, s1, s2, s3);
-    ivec2 end = ivec2(LUMA_size) * 2;
     for (int n = 0; n < 16; n++) {
         ivec2 to = at * 4 + ivec2(n % 4, n / 4);
-        if (all(lessThan(to, end)))
-            imageStore(out_image, to, vec4(sums[n / 4][n % 4] + luma(to / 2), 0.0, 0.0, 1.0));
+        imageStore(out_image, to, vec4(sums[n / 4][n % 4] + luma(to / 2), 0.0, 0.0, 1.0));
     }
 }

@@ -2,9 +2,10 @@
 // Planes between passes must be floats (the default; not fbo-format=rgba16).
 // weights: 32 channels, 5 layers, SHA-256 67e4d4e02a0393d17c919bb128a0fdf671e691b7938eb72fc3eaad75d17abbc4
 // licence: MIT, as upscale
-// needs:   libplacebo with compute shaders: mpv with vo=gpu-next, VLC 4, FFmpeg's filter libplacebo;
-//          elsewhere (vo=gpu, OpenGL ES): upscale export --portable
+// needs:   libplacebo on Vulkan: mpv with vo=gpu-next, VLC 4, FFmpeg's filter libplacebo;
+//          elsewhere (vo=gpu, OpenGL): upscale export --portable
 // mpv.conf: vo=gpu-next
+//           gpu-api=vulkan
 //           glsl-shaders-append="~~/shaders/THIS_FILE.glsl"
 //!BUFFER U54290F_B0
 //!VAR vec4 U54290F_W0[296]
@@ -41,9 +42,9 @@ void hook() {
     int start = int(gl_LocalInvocationIndex);
     for (int n = start; n < 100; n += 64) {
         int y = n / 10, x = n % 10;
-        ivec2 p = corner + ivec2(x, y);
-        bool inside = all(greaterThanEqual(p, ivec2(0))) && all(lessThan(p, size));
-        tile[y][x][0] = inside ? vec4(luma(2 * p), luma(2 * p + ivec2(1, 0)), luma(2 * p + ivec2(0, 1)), luma(2 * p + 1)) : vec4(0.0);
+        ivec2 p = corner + ivec2(x, y), q = clamp(p, ivec2(0), size - 1);
+        float inside = float(p == q);
+        tile[y][x][0] = vec4(luma(2 * p), luma(2 * p + ivec2(1, 0)), luma(2 * p + ivec2(0, 1)), luma(2 * p + 1)) * inside;
     }
     barrier();
     vec4 s0 = U54290F_W0[288], s1 = U54290F_W0[289], s2 = U54290F_W0[290], s3 = U54290F_W0[291], s4 = U54290F_W0[292], s5 = U54290F_W0[293], s6 = U54290F_W0[294], s7 = U54290F_W0[295];
@@ -62,7 +63,6 @@ void hook() {
             s7 += U54290F_W0[k + 28] * v.x + U54290F_W0[k + 29] * v.y + U54290F_W0[k + 30] * v.z + U54290F_W0[k + 31] * v.w;
         }
     ivec2 at = ivec2(gl_GlobalInvocationID.xy);
-    if (any(greaterThanEqual(at, size))) return;
     ivec2 to = at * ivec2(4, 2);
     imageStore(out_image, to + ivec2(0, 0), max(s0, vec4(0.0)));
     imageStore(out_image, to + ivec2(1, 0), max(s1, vec4(0.0)));
@@ -94,10 +94,10 @@ void hook() {
     int start = int(gl_LocalInvocationIndex);
     for (int n = start; n < 100; n += 64) {
         int y = n / 10, x = n % 10;
-        ivec2 p = corner + ivec2(x, y);
-        bool inside = all(greaterThanEqual(p, ivec2(0))) && all(lessThan(p, size));
+        ivec2 p = corner + ivec2(x, y), q = clamp(p, ivec2(0), size - 1);
+        float inside = float(p == q);
         for (int i = 0; i < 8; i++)
-            tile[y][x][i] = inside ? texelFetch(U54290F_0_raw, p * ivec2(4, 2) + ivec2(i % 4, i / 4), 0) * U54290F_0_mul : vec4(0.0);
+            tile[y][x][i] = texelFetch(U54290F_0_raw, q * ivec2(4, 2) + ivec2(i % 4, i / 4), 0) * U54290F_0_mul * inside;
     }
     barrier();
     vec4 s0 = U54290F_W1[2304], s1 = U54290F_W1[2305], s2 = U54290F_W1[2306], s3 = U54290F_W1[2307], s4 = U54290F_W1[2308], s5 = U54290F_W1[2309], s6 = U54290F_W1[2310], s7 = U54290F_W1[2311];
@@ -116,7 +116,6 @@ void hook() {
             s7 += U54290F_W1[k + 28] * v.x + U54290F_W1[k + 29] * v.y + U54290F_W1[k + 30] * v.z + U54290F_W1[k + 31] * v.w;
         }
     ivec2 at = ivec2(gl_GlobalInvocationID.xy);
-    if (any(greaterThanEqual(at, size))) return;
     ivec2 to = at * ivec2(4, 2);
     imageStore(out_image, to + ivec2(0, 0), max(s0, vec4(0.0)));
     imageStore(out_image, to + ivec2(1, 0), max(s1, vec4(0.0)));
@@ -148,10 +147,10 @@ void hook() {
     int start = int(gl_LocalInvocationIndex);
     for (int n = start; n < 100; n += 64) {
         int y = n / 10, x = n % 10;
-        ivec2 p = corner + ivec2(x, y);
-        bool inside = all(greaterThanEqual(p, ivec2(0))) && all(lessThan(p, size));
+        ivec2 p = corner + ivec2(x, y), q = clamp(p, ivec2(0), size - 1);
+        float inside = float(p == q);
         for (int i = 0; i < 8; i++)
-            tile[y][x][i] = inside ? texelFetch(U54290F_1_raw, p * ivec2(4, 2) + ivec2(i % 4, i / 4), 0) * U54290F_1_mul : vec4(0.0);
+            tile[y][x][i] = texelFetch(U54290F_1_raw, q * ivec2(4, 2) + ivec2(i % 4, i / 4), 0) * U54290F_1_mul * inside;
     }
     barrier();
     vec4 s0 = U54290F_W2[2304], s1 = U54290F_W2[2305], s2 = U54290F_W2[2306], s3 = U54290F_W2[2307], s4 = U54290F_W2[2308], s5 = U54290F_W2[2309], s6 = U54290F_W2[2310], s7 = U54290F_W2[2311];
@@ -170,7 +169,6 @@ void hook() {
             s7 += U54290F_W2[k + 28] * v.x + U54290F_W2[k + 29] * v.y + U54290F_W2[k + 30] * v.z + U54290F_W2[k + 31] * v.w;
         }
     ivec2 at = ivec2(gl_GlobalInvocationID.xy);
-    if (any(greaterThanEqual(at, size))) return;
     ivec2 to = at * ivec2(4, 2);
     imageStore(out_image, to + ivec2(0, 0), max(s0, vec4(0.0)));
     imageStore(out_image, to + ivec2(1, 0), max(s1, vec4(0.0)));
@@ -202,10 +200,10 @@ void hook() {
     int start = int(gl_LocalInvocationIndex);
     for (int n = start; n < 100; n += 64) {
         int y = n / 10, x = n % 10;
-        ivec2 p = corner + ivec2(x, y);
-        bool inside = all(greaterThanEqual(p, ivec2(0))) && all(lessThan(p, size));
+        ivec2 p = corner + ivec2(x, y), q = clamp(p, ivec2(0), size - 1);
+        float inside = float(p == q);
         for (int i = 0; i < 8; i++)
-            tile[y][x][i] = inside ? texelFetch(U54290F_2_raw, p * ivec2(4, 2) + ivec2(i % 4, i / 4), 0) * U54290F_2_mul : vec4(0.0);
+            tile[y][x][i] = texelFetch(U54290F_2_raw, q * ivec2(4, 2) + ivec2(i % 4, i / 4), 0) * U54290F_2_mul * inside;
     }
     barrier();
     vec4 s0 = U54290F_W3[2304], s1 = U54290F_W3[2305], s2 = U54290F_W3[2306], s3 = U54290F_W3[2307], s4 = U54290F_W3[2308], s5 = U54290F_W3[2309], s6 = U54290F_W3[2310], s7 = U54290F_W3[2311];
@@ -224,7 +222,6 @@ void hook() {
             s7 += U54290F_W3[k + 28] * v.x + U54290F_W3[k + 29] * v.y + U54290F_W3[k + 30] * v.z + U54290F_W3[k + 31] * v.w;
         }
     ivec2 at = ivec2(gl_GlobalInvocationID.xy);
-    if (any(greaterThanEqual(at, size))) return;
     ivec2 to = at * ivec2(4, 2);
     imageStore(out_image, to + ivec2(0, 0), max(s0, vec4(0.0)));
     imageStore(out_image, to + ivec2(1, 0), max(s1, vec4(0.0)));
@@ -255,10 +252,10 @@ void hook() {
     int start = int(gl_LocalInvocationIndex);
     for (int n = start; n < 100; n += 64) {
         int y = n / 10, x = n % 10;
-        ivec2 p = corner + ivec2(x, y);
-        bool inside = all(greaterThanEqual(p, ivec2(0))) && all(lessThan(p, size));
+        ivec2 p = corner + ivec2(x, y), q = clamp(p, ivec2(0), size - 1);
+        float inside = float(p == q);
         for (int i = 0; i < 8; i++)
-            tile[y][x][i] = inside ? texelFetch(U54290F_3_raw, p * ivec2(4, 2) + ivec2(i % 4, i / 4), 0) * U54290F_3_mul : vec4(0.0);
+            tile[y][x][i] = texelFetch(U54290F_3_raw, q * ivec2(4, 2) + ivec2(i % 4, i / 4), 0) * U54290F_3_mul * inside;
     }
     barrier();
     vec4 s0 = U54290F_W4[1152], s1 = U54290F_W4[1153], s2 = U54290F_W4[1154], s3 = U54290F_W4[1155];
@@ -274,10 +271,8 @@ void hook() {
         }
     ivec2 at = ivec2(gl_GlobalInvocationID.xy);
     vec4 sums[4] = vec4[4](s0, s1, s2, s3);
-    ivec2 end = ivec2(LUMA_size) * 2;
     for (int n = 0; n < 16; n++) {
         ivec2 to = at * 4 + ivec2(n % 4, n / 4);
-        if (all(lessThan(to, end)))
-            imageStore(out_image, to, vec4(sums[n / 4][n % 4] + luma(to / 2), 0.0, 0.0, 1.0));
+        imageStore(out_image, to, vec4(sums[n / 4][n % 4] + luma(to / 2), 0.0, 0.0, 1.0));
     }
 }

@@ -4,9 +4,10 @@ The text is what mpv's manual calls a user shader ("--glsl-shaders"), as mpv's t
 (VLC 4, FFmpeg's filter) read it. Every pass hooks LUMA, the last one replaces it by one twice as large.
 
 Two forms. `compute`: one compute pass a layer with the weights in uniform buffers, which only libplacebo
-reads; it compiles in a twentieth of the time of shaders with constants (ArtCNN issues 37 and 43, libplacebo
-issue 340 are about that time). `portable`: fragment passes with constants, four channels each, for OpenGL ES
-and for mpv's vo=gpu.
+reads; it compiles in a tenth of the time of shaders with constants (ArtCNN issues 37 and 43, libplacebo
+issue 340 are about that time). `portable`: fragment passes with constants, four channels each, for OpenGL,
+OpenGL ES and mpv's vo=gpu. Compute passes are for Vulkan: with gpu-api=opengl Mesa 22.3's llvmpipe shows
+black (no message; single passes work), which is worth another try with newer ones.
 
 What both have to get right: the network pads with zeros between layers, where samplers repeat the edge; its
 anchor is read from LUMA itself, because the planes between passes are half floats; weights and planes hold
@@ -60,10 +61,12 @@ def _header(network: Network, portable: bool, licence: str) -> str:
     shape = f"{network.config.channels} channels, {len(network.layers)} layers"
     if portable:
         needs = "mpv with vo=gpu or gpu-next (OpenGL 3, OpenGL ES 3, Vulkan, Direct3D 11, Metal), libplacebo"
-        advice = "on a desktop the file that is not portable starts faster and is faster"
+        advice = "where Vulkan is, the file that is not portable starts faster"
+        settings = "vo=gpu"
     else:
-        needs = "libplacebo with compute shaders: mpv with vo=gpu-next, VLC 4, FFmpeg's filter libplacebo"
-        advice = "elsewhere (vo=gpu, OpenGL ES): upscale export --portable"
+        needs = "libplacebo on Vulkan: mpv with vo=gpu-next, VLC 4, FFmpeg's filter libplacebo"
+        advice = "elsewhere (vo=gpu, OpenGL): upscale export --portable"
+        settings = "vo=gpu-next\n//           gpu-api=vulkan"
     return f"""\
 // upscale {network.name}: doubles luma with a small network trained on natural, compressed video.
 // Planes between passes must be floats (the default; not fbo-format=rgba16).
@@ -71,7 +74,7 @@ def _header(network: Network, portable: bool, licence: str) -> str:
 // licence: {licence}
 // needs:   {needs};
 //          {advice}
-// mpv.conf: vo=gpu-next
+// mpv.conf: {settings}
 //           glsl-shaders-append="~~/shaders/THIS_FILE.glsl\""""
 
 
@@ -141,13 +144,15 @@ def _compute_body(
     u: int, inputs: int, outputs: int, weights: str, before: str, grid: tuple[int, int] | None, last: bool
 ) -> str:
     """Fill shared memory with what the group's positions see, then add it up."""
+    # No branches: positions outside are fetched from the edge and multiplied by zero, and what is stored
+    # outside an image is dropped, in OpenGL, Vulkan and Direct3D alike.
     if grid is None:
-        fill = f"tile[y][x][0] = inside ? {_unshuffled(u)} : vec4(0.0);"
+        fill = f"tile[y][x][0] = {_unshuffled(u)} * inside;"
     else:
         columns, rows = grid
-        at = f"p * ivec2({columns}, {rows}) + ivec2(i % {columns}, i / {columns})"
+        at = f"q * ivec2({columns}, {rows}) + ivec2(i % {columns}, i / {columns})"
         fill = f"""for (int i = 0; i < {inputs}; i++)
-            tile[y][x][i] = inside ? texelFetch({before}_raw, {at}, 0) * {before}_mul : vec4(0.0);"""
+            tile[y][x][i] = texelFetch({before}_raw, {at}, 0) * {before}_mul * inside;"""
     bias = 9 * inputs * outputs * 4
     # Names instead of an array: what has no index stays in registers.
     starts = ", ".join(f"s{o} = {weights}[{bias + o}]" for o in range(outputs))
@@ -166,8 +171,8 @@ void hook() {{
     int start = int(gl_LocalInvocationIndex);
     for (int n = start; n < {(_GROUP + 2) ** 2}; n += {_GROUP**2}) {{
         int y = n / {_GROUP + 2}, x = n % {_GROUP + 2};
-        ivec2 p = corner + ivec2(x, y);
-        bool inside = all(greaterThanEqual(p, ivec2(0))) && all(lessThan(p, size));
+        ivec2 p = corner + ivec2(x, y), q = clamp(p, ivec2(0), size - 1);
+        float inside = float(p == q);
         {fill}
     }}
     barrier();
@@ -191,7 +196,6 @@ def _store_planes(outputs: int) -> str:
         for o in range(outputs)
     )
     return f"""\
-    if (any(greaterThanEqual(at, size))) return;
     ivec2 to = at * ivec2({columns}, {rows});
 {stores}"""
 
@@ -200,11 +204,9 @@ def _store_picture(u: int, outputs: int) -> str:
     side = 2 * u
     return f"""\
     vec4 sums[{outputs}] = vec4[{outputs}]({", ".join(f"s{o}" for o in range(outputs))});
-    ivec2 end = ivec2(LUMA_size) * 2;
     for (int n = 0; n < {side * side}; n++) {{
         ivec2 to = at * {side} + ivec2(n % {side}, n / {side});
-        if (all(lessThan(to, end)))
-            imageStore(out_image, to, vec4(sums[n / 4][n % 4] + luma(to / 2), 0.0, 0.0, 1.0));
+        imageStore(out_image, to, vec4(sums[n / 4][n % 4] + luma(to / 2), 0.0, 0.0, 1.0));
     }}"""
 
 
