@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from rich_clip import CUES, passage, write_pcm, write_rich
 
-from upscale.media.output.plan import conversion_loss, is_text
+from upscale.media.output.losses import conversion_loss
+from upscale.media.output.plan import is_text
 
 
 def test_text_and_pictures() -> None:

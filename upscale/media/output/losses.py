@@ -21,6 +21,7 @@ from upscale.options import Options
 if TYPE_CHECKING:
     from upscale.media.input.probe import MediaInfo, StreamInfo, VideoInfo
 
+_STYLED = frozenset({"ass", "ssa"})  # subtitles
 #: Tags that a warning lists.
 _NAMED = 40
 #: Times on a side beyond which the default size may not be what was meant: a banner of 468x60.
@@ -91,6 +92,13 @@ def format_losses(source: str, target: str, encoder: str) -> Iterable[str]:
         after = (new.chroma_width(64), new.chroma_height(64))
         if after[0] < before[0] or after[1] < before[1]:
             yield f"full chroma resolution ({encoder} writes {target})"
+
+
+def conversion_loss(source: str | None, target: str) -> str | None:
+    """What a conversion of subtitles costs, for a warning; None where it keeps the meaning."""
+    if source in _STYLED and target not in _STYLED:
+        return "styling and positions are lost"
+    return None
 
 
 def tag_losses(

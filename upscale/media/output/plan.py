@@ -25,7 +25,7 @@ from upscale.media.output.formats import (
     find_codec,
     muxer_options,
 )
-from upscale.media.output.losses import advice, format_losses, lost_extras, tag_losses
+from upscale.media.output.losses import advice, conversion_loss, format_losses, lost_extras, tag_losses
 from upscale.media.output.picture import UNSPECIFIED, is_identity, target_sar
 from upscale.media.output.projection import model_header
 from upscale.options import Options
@@ -48,7 +48,6 @@ _MOST_CHANNELS = 8
 _TEXT_SUBTITLES = frozenset({"subrip", "ass", "ssa", "webvtt", "mov_text", "text"})
 #: What every player of H.264 plays.
 _PLAYABLE = "yuv420p"
-_STYLED_SUBTITLES = frozenset({"ass", "ssa"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -214,11 +213,8 @@ class _Planner:
             parts.append(f"converted for {self.container.name}: " + ", ".join(self.changed))
         if self.copied:
             parts.append(f"copied, not upscaled: {', '.join(self.copied)}")
-        return (
-            ["; ".join(parts), *advice(self.video, self.options, encoder, size)]
-            if parts
-            else advice(self.video, self.options, encoder, size)
-        )
+        sentence = ["; ".join(parts)] if parts else []
+        return sentence + advice(self.video, self.options, encoder, size)
 
     def _encoder(self, size: tuple[int, int], frame_format: str) -> EncoderChoice:
         video, container, options = self.video, self.container, self.options
@@ -374,13 +370,6 @@ def target_encoder(codec: str | None, container: Container) -> str | None:
 def is_text(codec: str | None) -> bool:
     """True for subtitles made of text (False: pictures, or unknown)."""
     return codec in _TEXT_SUBTITLES
-
-
-def conversion_loss(source: str | None, target: str) -> str | None:
-    """What a conversion of subtitles costs, for a warning; None where it keeps the meaning."""
-    if source in _STYLED_SUBTITLES and target not in _STYLED_SUBTITLES:
-        return "styling and positions are lost"
-    return None
 
 
 def _nominal_rate(rate: Fraction | None) -> Fraction:
