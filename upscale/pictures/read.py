@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from upscale.pictures.metadata import metadata_of
 from upscale.pictures.picture import Picture, Plane
 
 #: What Pillow may open: no format that runs other programs or reads other files.
-FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "DIB")
+_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "DIB")
 #: Pillow's mode of a picture → ours, and whether it has transparency.
 _MODES = {
     "1": ("L", False),
@@ -54,21 +55,29 @@ def read_picture(path: str) -> Picture:
     with picture_errors(path):
         with open(path, "rb") as file:
             data = file.read()
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=readable_formats()) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise MediaError(TOO_LARGE, path=path)
             if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
                 raise UsageError(f"a TIFF of {image.n_frames} pages: split it first", path=path)  # type: ignore[attr-defined]
-            notes = [*_notes(image, data)]
+            deep = image.mode in _DEEP or _has_deep_samples(image)
+            notes = [*_notes(image, data, deep)]
             encoding = _encoding(image, data)
             image.load()  # a TIFF is turned upright, and loses its orientation
             metadata = metadata_of(image, data)
             kind = {"MPO": "JPEG", "DIB": "BMP"}.get(str(image.format), str(image.format))
-            mode, planes, alpha = _pixels(image, path)
+            mode, planes, alpha = _pixels(image, deep, path)
     return Picture(
         format=kind, mode=mode, planes=planes, alpha=alpha, encoding=encoding, metadata=metadata,
         notes=tuple(notes),
     )  # fmt: skip
+
+
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """Of the formats that may be read, those that this Pillow can: AVIF came with 11.3."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 @contextmanager
@@ -88,11 +97,11 @@ def picture_errors(path: str) -> Iterator[None]:
         raise MediaError(f"the picture is damaged: {first_line(error)}", path=path) from None
 
 
-def _pixels(image: Image.Image, path: str) -> tuple[str, tuple[Plane, ...], Any]:
+def _pixels(image: Image.Image, deep: bool, path: str) -> tuple[str, tuple[Plane, ...], Any]:
     """Mode, planes and opacity."""
     if image.mode in _DEEP:
         values = np.asarray(image)
-        if image.mode == "I" and (values.min() < 0 or values.max() > 0xFFFF or not _is_deep(image)):
+        if image.mode == "I" and (values.min() < 0 or values.max() > 0xFFFF or not deep):
             raise MediaError("32 bits per sample cannot be kept", path=path)
         return "L", (values.astype(np.uint16),), None
     if image.mode not in _MODES:
@@ -110,13 +119,14 @@ def _pixels(image: Image.Image, path: str) -> tuple[str, tuple[Plane, ...], Any]
     return mode, tuple(planes), alpha
 
 
-def _is_deep(image: Image.Image) -> bool:
+def _has_deep_samples(image: Image.Image) -> bool:
+    """Whether an image that is not loaded yet has 16 bits per sample in its file."""
     return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
-def _notes(image: Image.Image, data: bytes) -> Iterator[str]:
+def _notes(image: Image.Image, data: bytes, deep: bool) -> Iterator[str]:
     """What is lost in reading."""
-    if image.mode not in _DEEP and _is_deep(image):
+    if deep and image.mode not in _DEEP:
         yield "16 bits per sample are read as 8"
     if image.mode in _DEEP and "transparency" in image.info:
         yield "the transparent grey of a 16-bit picture is left out"

@@ -41,7 +41,7 @@ from upscale.options import Options
 from upscale.pictures.job import Loaded, upscale_picture
 from upscale.pictures.names import is_numbered, numbered_files, numbered_name
 from upscale.pictures.picture import Picture
-from upscale.pictures.read import FORMATS, picture_errors, read_picture
+from upscale.pictures.read import picture_errors, read_picture, readable_formats
 from upscale.pictures.write import output_format, to_image, write_picture
 from upscale.system.safe_file import check_output
 
@@ -71,7 +71,7 @@ def numbered_as_video(pattern: str, options: Options) -> Iterator[list[str]]:
     assumed = f"{len(files)} pictures at {FPS} frames per second: --fps says another rate"
     tick = 1 / Fraction(options.fps or FPS).limit_denominator(1001)
     codec = _CODECS.get(next(iter(formats))) if len(formats) == 1 else None
-    with Image.open(files[0], formats=FORMATS) as image:
+    with Image.open(files[0], formats=readable_formats()) as image:
         size = image.size
     packets = ((Path(path).read_bytes() if codec else _as_png(path), 1) for path in files)
     with _piped(pattern, lambda pipe: _mux(pipe, packets, codec or "png", size, tick)):
@@ -140,7 +140,7 @@ def _check(files: list[str]) -> set[str]:
     formats: set[str] = set()
     sizes: dict[tuple[int, int], str] = {}
     for path in files:
-        with picture_errors(path), Image.open(path, formats=FORMATS) as image:
+        with picture_errors(path), Image.open(path, formats=readable_formats()) as image:
             sizes.setdefault(image.size, path)
         formats.add(picture_format(path) or "")
     if len(sizes) > 1:

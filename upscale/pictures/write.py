@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin, features
+from PIL import Image, PngImagePlugin
 
 from upscale.errors import OutputError, UsageError, first_line
 from upscale.pictures.metadata import tiff_tags, with_directories, xmp_segment
@@ -61,7 +61,8 @@ def output_format(path: str) -> str:
         known = ", ".join(f".{name}" for name in FORMATS)
         raise UsageError(f"a picture can be written as {known}, not as .{ending}")
     found = FORMATS[ending]
-    if found in ("AVIF", "WEBP") and not features.check(found.lower()):
+    Image.init()
+    if found not in Image.SAVE:
         raise UsageError(f"this Pillow cannot write {found}")
     return found
 
