@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from upscale.media.input.convert import filter_graph, through
+from upscale.media.input.matroska import element
 
 if TYPE_CHECKING:
     import av
@@ -86,8 +87,8 @@ def matroska_crops(file: BinaryIO) -> list[Crop]:
     """Of each video track, in the order of the file."""
     tracks = _find_tracks(file)
     found = []
-    for element, entry in _elements(tracks):
-        if element != _TRACK_ENTRY:
+    for name, entry in _elements(tracks):
+        if name != _TRACK_ENTRY:
             continue
         fields = dict(_elements(entry))
         if int.from_bytes(fields.get(_TRACK_TYPE, b"")) == 1:
@@ -107,35 +108,27 @@ def _find_tracks(file: BinaryIO) -> bytes:
     at = 0
     while True:
         file.seek(at)
-        head = _element(file.read(12), 0)
-        if head is None or head[0] == _CLUSTER:
+        found = element(file.read(12), 0)
+        if found is None:
             return b""
-        element, begin, end = head
-        if element == _TRACKS:
+        name, begin, end = found
+        if name == _SEGMENT:
+            at += begin
+        elif end is None or name == _CLUSTER:
+            return b""
+        elif name == _TRACKS:
             file.seek(at + begin)
             return file.read(min(end - begin, _MOST))
-        at += begin if element == _SEGMENT else end
+        else:
+            at += end
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
     """(id, content) of the elements that follow each other in `data`."""
-    at = 0
-    while (head := _element(data, at)) is not None:
-        element, begin, end = head
-        yield element, data[begin:end]
-        at = end
-
-
-def _element(data: bytes, at: int) -> tuple[int, int, int] | None:
-    """(id, begin, end of the content) of the EBML element at a place; None if there is none."""
-    if at >= len(data) or not data[at]:
-        return None
-    size_at = at + 9 - data[at].bit_length()
-    if size_at >= len(data) or not data[size_at]:
-        return None
-    begin = size_at + 9 - data[size_at].bit_length()
-    size = int.from_bytes(data[size_at:begin]) & ((1 << 7 * (begin - size_at)) - 1)
-    return int.from_bytes(data[at:size_at]), begin, begin + size
+    at: int | None = 0
+    while at is not None and (found := element(data, at)) is not None:
+        name, begin, at = found
+        yield name, data[begin:at]
 
 
 def mp4_crops(file: BinaryIO) -> list[Crop]:

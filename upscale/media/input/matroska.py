@@ -132,17 +132,27 @@ class _Walk:
     def _header(self, at: int) -> tuple[int, int, int | None] | None:
         """(id, begin of the content, its end) of the element at a place; None if there is none."""
         self._file.seek(at)
-        head = self._file.read(12)
-        if not head or not head[0]:
+        found = element(self._file.read(12), 0)
+        if found is None:
             return None
-        length = 9 - head[0].bit_length()
-        if length > 4 or len(head) <= length or not head[length]:
-            return None
-        width = 9 - head[length].bit_length()
-        digits = head[length : length + width]
-        if len(digits) < width:
-            return None
-        value = int.from_bytes(digits) & ((1 << 7 * width) - 1)
-        begin = at + length + width
-        unknown = value == (1 << 7 * width) - 1
-        return int.from_bytes(head[:length]), begin, None if unknown else begin + value
+        name, begin, end = found
+        return name, at + begin, None if end is None else at + end
+
+
+def element(data: bytes, at: int) -> tuple[int, int, int | None] | None:
+    """(id, begin of the content, its end) of the element that begins at `at`.
+
+    Returns:
+        None if there is none (or not all of its header); an end of None is unknown.
+    """
+    if at >= len(data) or not data[at]:
+        return None
+    size_at = at + 9 - data[at].bit_length()
+    if size_at - at > 4 or size_at >= len(data) or not data[size_at]:
+        return None
+    begin = size_at + 9 - data[size_at].bit_length()
+    if begin > len(data):
+        return None
+    largest = (1 << 7 * (begin - size_at)) - 1
+    size = int.from_bytes(data[size_at:begin]) & largest
+    return int.from_bytes(data[at:size_at]), begin, None if size == largest else begin + size
