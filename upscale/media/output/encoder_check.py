@@ -54,16 +54,16 @@ def find_encoder(name: str, container: Container) -> Codec:
         UsageError: unknown, no video encoder, or its codec cannot live in the container.
     """
     codec = find_codec(ALIASES.get(name.lower(), name), "w")
+    found = {e: find_codec(e, "w") for e in COMMON}
+    usual = {e: c.canonical_name for e, c in found.items() if c is not None}  # not every FFmpeg has them all
     if codec is None or codec.type != "video":
         near = difflib.get_close_matches(name, available_encoders(), n=3, cutoff=0.6)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise UsageError(
-            f"unknown video encoder {name!r}{hint}; common ones: {', '.join(COMMON)}; all: upscale --list"
+            f"unknown video encoder {name!r}{hint}; common ones: {', '.join(usual)}; all: upscale --list"
         )
     if codec.canonical_name not in container.video:
-        usual = {e: find_codec(e, "w") for e in COMMON}  # a build of FFmpeg need not have them all
-        fitting = [e for e, c in usual.items() if c is not None and c.canonical_name in container.video]
-        fitting = fitting or [container.default_encoder]
+        fitting = [e for e, c in usual.items() if c in container.video] or [container.default_encoder]
         raise UsageError(f"{container.name} cannot hold {name} video; it can hold {', '.join(fitting)}")
     return codec
 

@@ -38,8 +38,8 @@ _COLOUR_CODECS = frozenset({"h264", "hevc", "vvc", "av1", "vp9", "prores"})
 #: Encoders whose output is known to be full range, or is told so by the container.
 _FULL_CODECS = frozenset({"mjpeg", "wrapped_avframe", "rawvideo", "gif"})
 
-_LOSSLESS_SOURCES = ("pcm_", "flac", "alac", "truehd", "mlp", "tta", "wavpack")
-#: Of these the 24 bits of ALAC keep all that can be heard, but not every bit.
+_LOSSLESS_SOURCES = ("pcm_", "flac", "alac", "truehd", "mlp", "tta", "wavpack", "s302m")
+#: Of these the 24 bits of ALAC and FLAC keep all that can be heard, but not every bit.
 _BEYOND_24_BIT = frozenset(
     "pcm_s32le pcm_s32be pcm_f32le pcm_f32be pcm_f64le pcm_f64be pcm_s64le pcm_s64be".split()
 )
@@ -307,9 +307,9 @@ class _Planner:
             return
         plan.action, plan.to_codec = "convert", encoder
         plan.note = f"{self.container.name} cannot hold {plan.codec}, or few of its players sound it"
-        details = "lossless" if encoder in LOSSLESS_ENCODERS else ""
-        if encoder == "alac" and plan.codec in _BEYOND_24_BIT:
-            details = "24 bit"
+        details = "24 bit" if plan.codec in _BEYOND_24_BIT else "lossless"
+        if encoder not in LOSSLESS_ENCODERS:
+            details = ""
         if (stream.channels or 0) > (2 if encoder == "mp2" else _MOST_CHANNELS):
             details = ", ".join(filter(None, (details, f"{stream.channels} channels → stereo")))
         details = f" ({details})" if details else ""
