@@ -132,7 +132,7 @@ def test_wrong_values_are_found_by_the_trial(name: str, options: dict[str, str],
     ],
 )
 def test_misspelt_parameters_inside_lists(name: str, options: dict[str, str], message: str) -> None:
-    """FFmpeg only logs them and goes on without."""
+    """FFmpeg only logs them and continues without."""
     with pytest.raises(UsageError, match=message):
         open_encoder_trial(choice(name, Options(encoder_options=options)), (64, 64), Fraction(1, 25))
 

@@ -119,7 +119,7 @@ def test_unknown_codecs_are_named(film: MediaInfo) -> None:
     assert found.lost == ["audio #6 (unknown codec)"]
 
 
-def test_time_code_and_chapter_tracks_are_made_anew(film: MediaInfo) -> None:
+def test_time_code_and_chapter_tracks_are_written_again(film: MediaInfo) -> None:
     """Copying them breaks the header; the mov muxer writes its own."""
     info = with_stream(film, kind="data", codec=None, metadata={"timecode": "01:00:00:00"})
     info = with_stream(info, kind="data", codec="bin_data", metadata={"handler_name": "SubtitleHandler"})
@@ -233,6 +233,8 @@ def test_compatible(film: MediaInfo) -> None:
     ]
     assert "audio #6 ac3 → aac" in found.warnings[0]
     assert len(found.warnings) == 1
+    hdr = plan(with_video(film, trc=16), "out.mp4", compatible=True)
+    assert hdr.warnings[-1] == "HDR in 8 bit: screens and players without HDR show it pale"
     for options in ({"codec": "x264"}, {"pix_fmt": "yuv420p"}):
         assert plan(film, "out.mp4", compatible=True, **options).encoder.codec == "libx264"
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from av.video.format import VideoFormat
+from av.video.reformatter import ColorTrc
 
 from upscale.media.output.encoders import EncoderChoice
 from upscale.media.output.formats import Container
@@ -21,6 +22,7 @@ from upscale.options import Options
 if TYPE_CHECKING:
     from upscale.media.input.probe import MediaInfo, StreamInfo, VideoInfo
 
+_HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 _STYLED = frozenset({"ass", "ssa"})  # subtitles
 #: Tags that a warning lists.
 _NAMED = 40
@@ -152,6 +154,8 @@ def advice(video: VideoInfo, options: Options, encoder: EncoderChoice, size: tup
             f"{bits}-bit {chroma} H.264, which many phones, browsers and televisions do not play: "
             "--compatible writes 8-bit 4:2:0 in MP4"
         )
+    if options.compatible and video.trc in _HDR:
+        sentences.append("HDR in 8 bit: screens and players without HDR show it pale")
     by_default = not (options.scale or options.width or options.height or options.target)
     factor = max(size[0] / video.width, size[1] / video.height)
     if by_default and factor > _MOST:
