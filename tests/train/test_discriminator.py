@@ -1,4 +1,7 @@
-"""The discriminator: shape, cost, Lipschitz bound, and a state that can be put back."""
+"""The discriminator: shape, cost, Lipschitz bound, and a state that can be put back.
+
+Covers upscale/train/losses/adversarial.py.
+"""
 
 from __future__ import annotations
 

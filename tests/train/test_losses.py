@@ -1,4 +1,7 @@
-"""The losses do what they are named for: values that follow from definitions, and descent along each."""
+"""The losses do what they are named for: values that follow from definitions, and descent along each.
+
+Covers upscale/train/losses.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Recipes: TOML to settings and back, and one clear line for each mistake."""
+"""Recipes: TOML to settings and back, and one clear line for each mistake.
+
+Covers upscale/train/{recipe,config}.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sheet of a training run: bounds, and continuing after a restart."""
+"""The sheet of a run (upscale/train/record.py): layout, bounds, and continuing after a restart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from upscale.errors import OutputError
-from upscale.train.sheet import FIXED, MOST_ROWS, Sheet
+from upscale.train.record import FIXED, MOST_ROWS, Sheet
 
 
 def _flat(value: int, size: tuple[int, int] = (20, 30)) -> np.ndarray:

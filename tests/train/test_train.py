@@ -1,4 +1,7 @@
-"""The training loop: stages, resume, validation, distillation, export."""
+"""The training loop: stages, resume, validation, distillation, export.
+
+Covers upscale/train/{loop,step,validate,checkpoint,export,card,job}.py and losses/distill.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`upscale train` as a person meets it: settings, stops, resumes and what is refused."""
+"""`upscale train` as a person meets it: settings, stops, resumes and what is refused.
+
+Covers upscale/train/{job,preview}.py and upscale/cli/train.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Crops for training: kernels, codecs, moving sequences, the memory-mapped file and batches."""
+"""Crops for training: kernels, codecs, moving sequences, the memory-mapped file and batches.
+
+Covers upscale/train/{material,degrade,codecs,dataset,held_out,batches}.py.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
 from upscale.errors import OutputError
-from upscale.train.logbook import Logbook
+from upscale.train.record import Logbook
 
 
 def _events(run: Path) -> list[Event]:
