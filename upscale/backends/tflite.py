@@ -321,7 +321,7 @@ def vet_tflite(path: Path) -> None:
     try:
         done = run_module("upscale.backends.tflite", str(path), timeout=_VET_TIMEOUT)
     except subprocess.TimeoutExpired:
-        raise ModelError("the network does not come to an end", path=str(path)) from None
+        raise ModelError("the network does not finish", path=str(path)) from None
     except OSError as error:
         raise ModelError(f"cannot be tried: {error.strerror}", path=str(path)) from error
     if done.returncode:
