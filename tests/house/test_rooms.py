@@ -87,6 +87,10 @@ def test_options_never_climb_back_up() -> None:
     assert {"jobs.resume", "job", "media.input", "media.output"} <= set(walk.stays())
 
 
+def test_functions_stay_short() -> None:
+    assert [name for length, name in HOUSE.functions() if length > 60] == []
+
+
 def test_every_room_has_its_manual() -> None:
     """What it is for, its files in reading order, what goes in and out, what it must not know."""
     rooms = {path.parent for path in HOUSE.modules.values() if path.parent != HOUSE.root}
