@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -229,4 +230,38 @@ def write_hdr(path: Path) -> Path:
             frame.pts, frame.time_base = n, Fraction(1, 25)
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
+    return path
+
+
+#: ITU-T T.35 messages: closed captions (CTA-708: one pair of CEA-608 bytes), and HDR10+ (SMPTE ST 2094-40
+#: application 4, one window, everything optional left out).
+CAPTIONS = b"\xb5\x00\x31GA94\x03\x41\xff\xfc\x94\x2c\xff"
+HDR10_PLUS = b"\xb5\x00\x3c\x00\x01\x04\x01\x40\x00\x0f\xa0" + bytes(24)
+
+
+def sei(payload: bytes, codec: str) -> bytes:
+    """A NAL unit with a registered user data message (payload type 4)."""
+    header = {"libx264": b"\x06", "libx265": b"\x4e\x01"}[codec]
+    body = bytes([4, len(payload)]) + payload + b"\x80"
+    body = re.sub(b"\0\0(?=[\0-\3])", b"\0\0\3", body)  # emulation prevention
+    return b"\0\0\0\1" + header + body
+
+
+def write_with_sei(path: Path, payload: bytes, codec: str = "libx264") -> Path:
+    pix_fmt = "yuv420p" if codec == "libx264" else "yuv420p10le"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=25, options={"preset": "ultrafast", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, pix_fmt
+        if codec == "libx265":
+            stream.options = {"preset": "ultrafast", "x265-params": "log-level=none:bframes=0"}
+        packets = []
+        for n in range(10):
+            frame = picture(n, (64, 64), pix_fmt)
+            frame.pts, frame.time_base = n, Fraction(1, 25)
+            packets += stream.encode(frame)
+        for packet in [*packets, *stream.encode(None)]:
+            marked = av.Packet(sei(payload, codec) + bytes(packet))
+            marked.pts, marked.dts, marked.time_base = packet.pts, packet.dts, packet.time_base
+            marked.is_keyframe, marked.stream, marked.duration = packet.is_keyframe, stream, packet.duration
+            out.mux(marked)
     return path

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import pytest
 from av.sidedata.sidedata import Type
-from rich_clip import passage, picture
+from rich_clip import CAPTIONS, passage, picture, write_with_sei
 
 from upscale.errors import UsageError
 from upscale.media.input import sidedata
@@ -18,40 +18,6 @@ from upscale.media.output.encoders import EncoderChoice
 from upscale.media.output.losses import _NO_LOSS, lost_extras
 from upscale.media.output.plan import make_plan
 from upscale.options import Options
-
-#: ITU-T T.35 messages: closed captions (CTA-708: one pair of CEA-608 bytes), and HDR10+ (SMPTE ST 2094-40
-#: application 4, one window, everything optional left out).
-CAPTIONS = b"\xb5\x00\x31GA94\x03\x41\xff\xfc\x94\x2c\xff"
-HDR10_PLUS = b"\xb5\x00\x3c\x00\x01\x04\x01\x40\x00\x0f\xa0" + bytes(24)
-
-
-def sei(payload: bytes, codec: str) -> bytes:
-    """A NAL unit with a registered user data message (payload type 4)."""
-    header = {"libx264": b"\x06", "libx265": b"\x4e\x01"}[codec]
-    body = bytes([4, len(payload)]) + payload + b"\x80"
-    for zeros in (b"\0\0\0", b"\0\0\1", b"\0\0\2", b"\0\0\3"):  # emulation prevention
-        body = body.replace(zeros, b"\0\0\3" + zeros[2:])
-    return b"\0\0\0\1" + header + body
-
-
-def write_with_sei(path: Path, payload: bytes, codec: str = "libx264") -> Path:
-    pix_fmt = "yuv420p" if codec == "libx264" else "yuv420p10le"
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream(codec, rate=25, options={"preset": "ultrafast", "bf": "0"})
-        stream.width, stream.height, stream.pix_fmt = 64, 64, pix_fmt
-        if codec == "libx265":
-            stream.options = {"preset": "ultrafast", "x265-params": "log-level=none:bframes=0"}
-        packets = []
-        for n in range(10):
-            frame = picture(n, (64, 64), pix_fmt)
-            frame.pts, frame.time_base = n, Fraction(1, 25)
-            packets += stream.encode(frame)
-        for packet in [*packets, *stream.encode(None)]:
-            marked = av.Packet(sei(payload, codec) + bytes(packet))
-            marked.pts, marked.dts, marked.time_base = packet.pts, packet.dts, packet.time_base
-            marked.is_keyframe, marked.stream, marked.duration = packet.is_keyframe, stream, packet.duration
-            out.mux(marked)
-    return path
 
 
 def kinds(path: Path) -> list[set[str]]:
@@ -77,14 +43,6 @@ def test_captions_that_are_switched_off_are_named(tmp_path: Path) -> None:
     off = Options(encoder_options={"a53cc": "0"})
     plan = make_plan(probe(str(source)), "out.mkv", off, (128, 128), "yuv420p")
     assert any("closed captions" in w for w in plan.lost)
-
-
-def test_hdr10_plus_is_named(tmp_path: Path) -> None:
-    """No encoder of the PyAV wheels writes it: their x265 is built without, SVT-AV1 drops it."""
-    source = write_with_sei(tmp_path / "in.mkv", HDR10_PLUS, "libx265")
-    assert "DYNAMIC_HDR_PLUS" in kinds(source)[0]
-    plan, _ = passage(source, tmp_path / "out.mkv", Options(codec="libx265"), (128, 128))
-    assert plan.lost == ["the HDR10+ metadata"]
 
 
 @pytest.fixture(scope="module")

@@ -85,6 +85,7 @@ class VideoInfo:
         side_data: what else the first frames carry, see `sidedata.kinds`.
         dolby_vision, stereo_mode: see `sidedata`.
         spherical: the raw `AVSphericalMapping` of FFmpeg of a 360° picture, None for an ordinary one.
+        hdr10_plus: the raw `AVDynamicHDRPlus` of FFmpeg of the first frame, None without.
     """
 
     index: int
@@ -114,6 +115,7 @@ class VideoInfo:
     dolby_vision: int | None = None
     stereo_mode: str | None = None
     spherical: bytes | None = None
+    hdr10_plus: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +252,7 @@ def _describe_video(reader: Reader, size: tuple[int, int] | None) -> VideoInfo:
         dolby_vision=sidedata.dolby_vision_profile(side),
         stereo_mode=sidedata.stereo_mode(side),
         spherical=side.get("SPHERICAL"),
+        hdr10_plus=side.get("DYNAMIC_HDR_PLUS"),
     )
 
 

@@ -13,8 +13,9 @@ from av.format import Flags as FormatFlags
 from av.video.frame import PictureType
 
 from upscale.errors import OutputError
+from upscale.media.input import sidedata
 from upscale.media.input.open import output_error
-from upscale.media.output import picture
+from upscale.media.output import hdr10_plus, picture
 from upscale.media.output.encoder_check import configure, quiet_encoders
 from upscale.media.output.metadata import stream_tags
 from upscale.media.output.projection import model_stream
@@ -56,6 +57,7 @@ class FrameEncoder:
         self._plan = plan
         self._video = video
         self._last: int | None = None
+        self._messages: dict[int, bytes] = {}  # HDR10+ of the frames that are in the encoder
 
     def prepare(self, frame: av.VideoFrame) -> av.VideoFrame:
         """What `encode` takes, from a frame of the planned size in any pixel format, which may be changed.
@@ -72,13 +74,33 @@ class FrameEncoder:
         frame = picture.to_format(frame, plan.encoder.pix_fmt, limited=plan.encoder.limited)
         self._set_times(frame)
         frame.pict_type = PictureType.NONE  # otherwise the source's key frames force key frames
+        if (
+            plan.hdr10_plus
+            and (data := sidedata.read(frame).get("DYNAMIC_HDR_PLUS"))
+            and frame.pts is not None
+        ):
+            self._messages[frame.pts] = hdr10_plus.to_t35(data) or b""
         return frame
 
     def encode(self, frame: av.VideoFrame | None) -> list[av.Packet]:
         """Encode one prepared frame; gives the packets that are ready. None flushes the encoder."""
         self.frames += frame is not None
         packets: list[av.Packet] = self._stream.encode(frame)
-        return packets
+        return [self._with_message(p) for p in packets] if self._messages else packets
+
+    def _with_message(self, packet: av.Packet) -> av.Packet:
+        """The packet with the HDR10+ message of its frame."""
+        message = None if packet.pts is None else self._messages.pop(packet.pts, None)
+        if not message:
+            return packet
+        result = av.Packet(hdr10_plus.insert(bytes(packet), message))
+        result.pts, result.dts, result.duration = packet.pts, packet.dts, packet.duration
+        result.time_base, result.is_keyframe, result.stream = (
+            packet.time_base,
+            packet.is_keyframe,
+            packet.stream,
+        )
+        return result
 
     def _set_times(self, frame: Any) -> None:
         """Times in the encoder's time base, strictly increasing."""

@@ -33,7 +33,7 @@ _MOST = 4
 _NAMES = {
     "A53_CC": "the closed captions",
     "SPHERICAL": "the 360° projection",
-    "DYNAMIC_HDR_PLUS": "the HDR10+ metadata",
+    "DYNAMIC_HDR_PLUS": "the HDR10+ metadata (libx265 can keep it)",
     "DYNAMIC_HDR_VIVID": "the HDR Vivid metadata",
     "DOVI_METADATA": "the Dolby Vision metadata",
     "DOVI_RPU_BUFFER": "the Dolby Vision metadata",

@@ -25,6 +25,7 @@ from upscale.media.output.formats import (
     find_codec,
     muxer_options,
 )
+from upscale.media.output.hdr10_plus import to_t35
 from upscale.media.output.losses import advice, conversion_loss, format_losses, lost_extras, tag_losses
 from upscale.media.output.picture import UNSPECIFIED, is_identity, target_sar
 from upscale.media.output.projection import model_header
@@ -84,6 +85,7 @@ class Plan:
         sar: sample aspect ratio of the output, None to leave it unset.
         display_matrix: of the *input*; None if there is none or the container loses it.
         stereo_mode: tag that says how two views share the picture, where the container has a place for it.
+        hdr10_plus: the frames' HDR10+ goes into the packets, see `hdr10_plus`.
         model: of `projection.model_header`, where the video's stream must be made from one.
         warnings: whole sentences to show before the work starts; `lost` is in the first one.
         lost: what the container or the encoder cannot hold, one noun phrase each.
@@ -97,6 +99,7 @@ class Plan:
     sar: Fraction | None = None
     display_matrix: tuple[int, ...] | None = None
     stereo_mode: str | None = None
+    hdr10_plus: bool = False
     model: bytes | None = None
     warnings: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
@@ -147,7 +150,7 @@ class _Planner:
     def plan(self, size: tuple[int, int], frame_format: str) -> Plan:
         video, container = self.video, self.container
         encoder = self._encoder(size, frame_format)
-        stereo_mode, model = self._extras(encoder, size)
+        stereo_mode, model, kept = self._extras(encoder, size)
         streams = [self._stream(s, encoder) for s in self.info.streams]
         sar = target_sar(video, size)
         if sar is not None and sar != 1 and not container.sar:
@@ -179,14 +182,17 @@ class _Planner:
             sar=sar,
             display_matrix=matrix,
             stereo_mode=stereo_mode,
+            hdr10_plus="DYNAMIC_HDR_PLUS" in kept,
             model=model,
             warnings=self._warnings(encoder, size),
             lost=self.lost,
             muxer_options=muxer_options(container, self.output) | ({"strict": "unofficial"} if model else {}),
         )
 
-    def _extras(self, encoder: EncoderChoice, size: tuple[int, int]) -> tuple[str | None, bytes | None]:
-        """What the frames carry besides their picture: `stereo_mode` and `model` of the plan."""
+    def _extras(
+        self, encoder: EncoderChoice, size: tuple[int, int]
+    ) -> tuple[str | None, bytes | None, set[str]]:
+        """What frames carry besides their picture: `stereo_mode`, `model`, and kinds that are kept so."""
         video = self.video
         if video.dolby_vision == 5:
             raise UsageError(
@@ -199,10 +205,13 @@ class _Planner:
         model = None
         if video.spherical is not None:
             model = model_header(encoder.codec, self.container.name, size, video.spherical)
-        self.lost.extend(lost_extras(video.side_data - ({"SPHERICAL"} if model else set()), encoder))
+        kept = {"SPHERICAL"} if model else set()
+        if encoder.codec == "libx265" and video.hdr10_plus is not None and to_t35(video.hdr10_plus):
+            kept.add("DYNAMIC_HDR_PLUS")
+        self.lost.extend(lost_extras(video.side_data - kept, encoder))
         if stereo is not None:
             self.lost.append(f"the 3D arrangement {stereo}")
-        return video.stereo_mode if in_tag else None, model
+        return video.stereo_mode if in_tag else None, model, kept
 
     def _warnings(self, encoder: EncoderChoice, size: tuple[int, int]) -> list[str]:
         """One sentence for everything that is not as it was; then advice."""
