@@ -110,11 +110,11 @@ _display_options = options(
 @_file_options
 @_display_options
 def run(paths: tuple[str, ...], **given: Any) -> int:
-    """Upscale the video IN to OUT, or every video of the directory IN into the directory OUT.
+    """Upscale the video or picture IN to OUT, or all of the directory IN into the directory OUT.
 
     Without OUT the result is written beside IN as NAME_720p.EXT. Several inputs need a directory as OUT.
-    IN and OUT may be - for stdin and stdout. Everything else in the file (audio, subtitles, chapters,
-    metadata, timestamps) is kept.
+    IN and OUT may be - for stdin and stdout, or numbered pictures, frames/%04d.png. Everything else in the
+    file (audio, subtitles, chapters, metadata, timestamps) is kept.
     """
     if paths[0] in COMMANDS:
         raise click.UsageError(f"a command comes first: upscale {paths[0]} ...; a file is ./{paths[0]}")
