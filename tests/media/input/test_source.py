@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -538,3 +539,21 @@ def test_a_stream_begins_with_its_first_frame(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(Source, "container", property(lambda self: LateStart(self._reader.container)))
     path = write_program(tmp_path / "p.ts", seconds=1, offset=6.4)
     assert read(path)[1][0].pts == 0
+
+
+def test_a_stream_without_a_length_may_end_by_closing_the_connection(tmp_path: Path) -> None:
+    """Guards: PyAV 19 says None, not 0, for the size of what has none."""
+    reader = Reader(str(write_video(tmp_path / "x.ts", range(5))))
+
+    class Endless:
+        size, duration = None, None
+
+    held, reader.container = reader.container, Endless()  # type: ignore[assignment]
+    reader.address = replace(reader.address, live=True)
+    reader._broke(av.OSError(5, "Input/output error"))
+    assert (reader.stats.broken, reader.stats.decode_errors) == ("", 0)
+    Endless.duration = 5_000_000
+    reader._broke(av.OSError(5, "Input/output error"))
+    assert reader.stats.broken == "broke off: Input/output error"
+    reader.container = held
+    reader.close()
