@@ -135,6 +135,15 @@ def test_models_that_are_no_generators_are_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ModelError):
         export(path, tmp_path, ExportOptions("mpv"))
+    text = json.dumps(
+        {
+            "__metadata__": {"config": config.to_json()},
+            "convs.0.weight": {"dtype": "F32", "shape": [1], "data_offsets": [10**30, 10**30 + 4]},
+        }
+    ).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    with pytest.raises(ModelError, match="damaged"):
+        export(path, tmp_path, ExportOptions("mpv"))
     wide = write_safetensors(tmp_path / "wide.safetensors", GeneratorConfig(2, 128, 0))
     with pytest.raises(UsageError, match="128 channels"):
         export(wide, tmp_path, ExportOptions("mpv"))

@@ -155,7 +155,7 @@ try {
   Object.assign(source, { videoWidth: width, videoHeight: height, readyState: 2 });
   const upscaler = upscale.attach(source, document.createElement("canvas"));
   if (!upscaler.render()) throw new Error("nothing was drawn");
-  document.getElementById("codes").textContent = 
+  document.getElementById("codes").textContent =
     btoa(Array.from(upscaler.luma(), (code) => String.fromCharCode(code)).join(""));
 } catch (error) { document.getElementById("codes").textContent = "error: " + error.message; }
 </script>

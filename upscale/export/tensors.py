@@ -61,7 +61,7 @@ def read_network(model: ModelFiles) -> Network:
         raise ModelError(str(e), path=str(model.safetensors)) from e
     except OSError as e:
         raise ModelError(e.strerror or str(e), path=str(model.safetensors)) from e
-    except (ValueError, LookupError, TypeError, AttributeError, struct.error) as e:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error) as e:
         raise ModelError("damaged: its tensors cannot be read", path=str(model.safetensors)) from e
     return Network(name, model.config, layers, sha256)
 
