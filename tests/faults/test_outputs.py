@@ -187,7 +187,13 @@ def test_50_a_signal_while_the_network_is_loaded(number: int, noisy: Path, tmp_p
     """Before the first frame; while frames are made: tests/cli/test_cli.py."""
     shutil.copy(noisy, tmp_path / "in.mkv")
     before = snapshot(tmp_path)
-    command = [sys.executable, "-m", "upscale", "in.mkv", "o.mkv", "--scale", "2", "-v", "--backend", "onnx"]
+    command = [sys.executable, "-m", "upscale", "in.mkv", "o.mkv", "--scale", "2", "-v"]
+    command += [
+        "--backend",
+        "onnx",
+        "--precision",
+        "fp32",
+    ]  # nothing to race, which would say so in a line more
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as child:
         assert child.stderr is not None
         child.stderr.readline()  # what it is about to do
