@@ -557,3 +557,23 @@ def test_a_stream_without_a_length_may_end_by_closing_the_connection(tmp_path: P
     assert reader.stats.broken == "broke off: Input/output error"
     reader.container = held
     reader.close()
+
+
+def test_the_last_frame_of_a_cut_stream_is_shown_as_long_as_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards: an MPEG-2 decoder that is flushed repeats a time: a frame was shown for a tick."""
+    path = write_video(tmp_path / "x.mkv", range(5), codec="ffv1")
+    decode = Reader._decode
+
+    def repeating(self: Reader, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
+        frames = decode(self, packet)
+        for frame in frames:
+            if frame.pts == 160:
+                frame.pts, frame.dts = 120, None
+        return frames
+
+    monkeypatch.setattr(Reader, "_decode", repeating)
+    source, frames, _ = read(path)
+    assert [(f.pts, f.duration) for f in frames] == [(40 * n, 40) for n in range(5)]
+    assert source.stats.adjusted_timestamps == 0

@@ -34,6 +34,7 @@ class FrameClock:
 
     Attributes:
         adjusted: number of frames whose timestamp was a duplicate or ran backwards.
+        last: time of the last frame; None before the first.
     """
 
     def __init__(self, time_base: Fraction, rate: Fraction | None) -> None:
@@ -46,7 +47,7 @@ class FrameClock:
         self._step = 1 / (rate or Fraction(25)) / time_base
         self._anchor = Fraction(0)  # time from which frames without a timestamp are counted
         self._since_anchor = 0
-        self._last: int | None = None
+        self.last: int | None = None
         self._seen: list[int | None] = [None, None]  # last pts and dts
         self._faults = [0, 0]  # how often each ran backwards
 
@@ -61,10 +62,10 @@ class FrameClock:
             self._since_anchor += 1
         else:
             self._anchor, self._since_anchor = Fraction(pts), 1
-        if self._last is not None and pts <= self._last:
+        if self.last is not None and pts <= self.last:
             self.adjusted += 1
-            pts = self._last + 1
-        self._last = pts
+            pts = self.last + 1
+        self.last = pts
         return pts, duration if duration and duration > 0 else max(1, round(self._step))
 
     def learn(self, times: Iterable[tuple[int | None, int | None]]) -> None:

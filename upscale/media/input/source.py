@@ -235,6 +235,8 @@ class Source(Closing):
     def _display_time(self, frame: av.VideoFrame) -> int | None:
         if frame.pts is None or self._times_are_guesses():
             return self._clock.best_effort(frame.pts, frame.dts)
+        if frame.dts is None and frame.pts == self._clock.last:
+            return None  # the last frame of a stream that was cut: MPEG-2 decoders repeat a time for it
         return frame.pts
 
     def _frame(
