@@ -108,6 +108,13 @@ def test_3d_arrangement_stays_or_is_named(
     assert ("the 3D arrangement top_bottom" in plan.lost) != kept
 
 
+def test_3d_with_the_right_view_first(plain: MediaInfo) -> None:
+    """libx264 writes all frame packing with the left view first: the eyes would be swapped."""
+    assert lost(plain, stereo_mode="right_left") == ["the 3D arrangement right_left"]
+    assert lost(plain, stereo_mode="left_right") == []
+    assert lost(plain, output="out.mkv", stereo_mode="right_left") == []
+
+
 def test_the_alpha_tag_goes_with_the_transparency(tmp_path: Path) -> None:
     """AlphaMode stayed 1 in files without any."""
     source = tmp_path / "in.webm"

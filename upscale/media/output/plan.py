@@ -40,6 +40,10 @@ _COLOUR_CODECS = frozenset({"h264", "hevc", "vvc", "av1", "vp9", "prores"})
 _FULL_CODECS = frozenset({"mjpeg", "wrapped_avframe", "rawvideo", "gif"})
 
 _LOSSLESS_SOURCES = ("pcm_", "flac", "alac", "truehd", "mlp", "tta", "wavpack", "s302m")
+#: Matroska's names of 3D arrangements that begin with the left view.
+_LEFT_FIRST = frozenset(
+    "left_right top_bottom block_lr checkerboard_lr row_interleaved_lr col_interleaved_lr".split()
+)
 #: Of these the 24 bits of ALAC and FLAC keep all that can be heard, but not every bit.
 _BEYOND_24_BIT = frozenset(
     "pcm_s32le pcm_s32be pcm_f32le pcm_f32be pcm_f64le pcm_f64be pcm_s64le pcm_s64be".split()
@@ -200,7 +204,8 @@ class _Planner:
                 "here writes; convert it to HDR10 first"
             )
         in_tag = self.container.name in ("matroska", "webm")
-        in_stream = encoder.codec.startswith("libx264")  # as a frame packing SEI
+        # a frame packing SEI, which libx264 always writes with the left view first
+        in_stream = encoder.codec.startswith("libx264") and video.stereo_mode in _LEFT_FIRST
         stereo = None if in_tag or in_stream else video.stereo_mode
         model = None
         if video.spherical is not None:
