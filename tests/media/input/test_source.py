@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from collections import Counter
@@ -577,3 +578,21 @@ def test_the_last_frame_of_a_cut_stream_is_shown_as_long_as_the_others(
     source, frames, _ = read(path)
     assert [(f.pts, f.duration) for f in frames] == [(40 * n, 40) for n in range(5)]
     assert source.stats.adjusted_timestamps == 0
+
+
+def test_empty_chunks_at_the_end_of_avi_are_not_missed(tmp_path: Path) -> None:
+    """A capture that ends with a still picture: "ends 2.0 s early" was said of what lies in the file."""
+    path = write_video(tmp_path / "x.avi", range(25), codec="mpeg4")
+    data, more = bytearray(path.read_bytes()), 50
+    index = data.index(b"idx1")
+    movie = data.index(b"movi") - 8
+    for place in (data.index(b"avih") + 8 + 16, data.index(b"strh") + 8 + 32):  # frames, length
+        struct.pack_into("<I", data, place, 25 + more)
+    for place, size in ((4, 24 * more), (movie + 4, 8 * more), (index + 4, 16 * more)):
+        struct.pack_into("<I", data, place, struct.unpack_from("<I", data, place)[0] + size)
+    entries = b"".join(struct.pack("<4s3I", b"00dc", 0, index - movie - 8 + 8 * n, 0) for n in range(more))
+    end = index + 8 + 16 * 25
+    path.write_bytes(data[:index] + b"00dc\0\0\0\0" * more + data[index:end] + entries + data[end:])
+    source, frames, _ = read(path)
+    assert (source.info_video.frames, source.info.duration, len(frames)) == (75, 3.0, 25)
+    assert source.stats.damage() == []

@@ -189,11 +189,31 @@ class Reader:
         """
         stats, promised = self.stats, self.video.frames
         if self.container.format.name in NO_PTS:
-            empty = empty_chunks(self.path, self.video.index) if self.address.protocols == "file" else None
-            promised -= max(0, stats.last_dts + 1 - stats.packets) if empty is None else empty
+            promised -= self._empty_before_the_last() + self._empty_behind_the_last()
         if self.video.codec_context.codec.canonical_name in _NOTHING_NEW:
             promised -= max(0, stats.packets - stats.decode_errors - given)
         return max(0, promised - stats.discarded - stats.hidden)
+
+    def _empty_before_the_last(self) -> int:
+        """Chunks that AVI counts in time, but that were no packets."""
+        return max(0, self.stats.last_dts + 1 - self.stats.packets)
+
+    def _empty_behind_the_last(self) -> int:
+        """Empty chunks of AVI, by its index, of which no packet tells."""
+        empty = empty_chunks(self.path, self.video.index) if self.address.protocols == "file" else None
+        return max(0, (empty or 0) - self._empty_before_the_last())
+
+    def filled_until(self) -> float:
+        """Seconds, on the input's clock, up to which there is something to show, as far as it was read.
+
+        Raises:
+            OSError: the file cannot be read any more.
+        """
+        end = self.stats.last_end
+        if self.container.format.name in NO_PTS:
+            shown = self.stats.last_dts + 1 + self._empty_behind_the_last()
+            end = max(end, float(shown * self.time_base))
+        return end
 
     def __iter__(self) -> Iterator[av.VideoFrame | av.Packet[Any]]:
         """Frames in display order and packets in file order; each once.

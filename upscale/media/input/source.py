@@ -382,7 +382,7 @@ class Source(Closing):
         if self._reader.ended:
             return
         try:
-            promised = self._reader.promised_frames(self.stats.frames)
+            promised, end = self._reader.promised_frames(self.stats.frames), self._reader.filled_until()
         except OSError as error:
             raise media_error(error, self._reader.path) from None
         tolerance = 2 + promised // 50 if self.info.format in NO_PTS else 0
@@ -390,7 +390,7 @@ class Source(Closing):
         if self.info.duration is not None and self.info.format in PROMISED_DURATION:
             # MP4 counts from the first time stamp, the others from zero.
             begin = self.info.start if self.info.format == MP4 else 0.0
-            missing = begin + self.info.duration - read.last_end
+            missing = begin + self.info.duration - end
             if missing > max(0.5, 0.02 * self.info.duration):
                 self.stats.missing_seconds = missing
         self._detector.finish(self._reader, self._selected)
