@@ -315,3 +315,19 @@ def test_live_display_shows_stage_losses_and_scores(monkeypatch: pytest.MonkeyPa
         assert part in text
     # The bar has its own line: once it swallowed the one after it.
     assert any(line.startswith("gan (2/2), step 50/200") for line in re.split(r"[\r\n]+", text))
+
+
+def test_help_needs_no_extra() -> None:
+    """A base installation shows what training takes; only training itself asks for the extra."""
+    code = (
+        "import sys; sys.modules['msgspec'] = None\n"
+        "from upscale.cli.main import run; sys.exit(run(sys.argv[1:]))"
+    )
+
+    def ask(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", code, "train", *words], capture_output=True, text=True)
+
+    assert ask("--help").returncode == 0
+    refused = ask(".", "-o", "x")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "training needs msgspec: pip install '.[train]'" in refused.stderr

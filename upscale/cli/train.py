@@ -18,14 +18,8 @@ from upscale.cli.text import clean, on_terminal, say, table
 from upscale.cli.timecode import format_time
 from upscale.errors import Interrupted, TrainError, UpscaleError, UsageError
 from upscale.job.stopping import StopRequest, stop_requests_to
-
-try:
-    from upscale.train.config import TrainConfig, TrainJob
-    from upscale.train.job import RECIPE
-    from upscale.train.losses import LOSSES
-    from upscale.train.recipe import override, read_recipe
-except ImportError as e:
-    raise TrainError(f"training needs {e.name}: pip install '.[train]'") from e
+from upscale.train.config import TrainConfig, TrainJob
+from upscale.train.losses import LOSSES
 
 if TYPE_CHECKING:
     from upscale.train.export import Exported
@@ -133,19 +127,26 @@ def train(
     changes = {key: value for key, value in settings.items() if value is not None}
     changes |= {_loss_key(key): value for key, value in losses.items()} | more
     if preview_data is not None:
-        config = override(read_recipe(recipe) if recipe else TrainConfig(), changes)
-        return _preview(folder, preview_data, config)
+        return _preview(folder, preview_data, _config(recipe, changes))
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output'.")
     job = TrainJob(
         folder=folder, output=output, config=TrainConfig(), run=run, resume=resume,
         start_from=start_from, teacher=teacher, crops=crops,
     )  # fmt: skip
-    kept = job.run_folder / RECIPE
-    if recipe is None and resume and kept.exists():
-        recipe = kept
-    config = override(read_recipe(recipe) if recipe else TrainConfig(), changes)
-    return _run(replace(job, config=config), quiet)
+    if recipe is None and resume and job.kept_recipe.exists():
+        recipe = job.kept_recipe
+    return _run(replace(job, config=_config(recipe, changes)), quiet)
+
+
+def _config(recipe: Path | None, changes: dict[str, Any]) -> TrainConfig:
+    """The recipe's settings, or the defaults, with the changes of the command line."""
+    try:
+        from upscale.train.recipe import override, read_recipe
+    except ImportError as e:
+        raise TrainError(f"training needs {e.name}: pip install '.[train]'") from e
+
+    return override(read_recipe(recipe) if recipe else TrainConfig(), changes)
 
 
 def _loss_key(name: str) -> str:

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from msgspec import Meta
-
 from upscale.train.losses import LOSSES
+
+try:
+    from msgspec import Meta
+except ImportError:  # without the extra `train` only the help of `upscale train` gets this far
+    Meta = dict  # type: ignore[misc, assignment]
 
 # What a setting may be is in its type: `upscale.train.recipe` has msgspec check it.
 Count = Annotated[int, Meta(ge=1)]
@@ -180,3 +183,8 @@ class TrainJob:
     @property
     def run_folder(self) -> Path:
         return self.run or self.output.with_name(self.output.name + ".run")
+
+    @property
+    def kept_recipe(self) -> Path:
+        """The settings of the run, in its folder."""
+        return self.run_folder / "recipe.toml"

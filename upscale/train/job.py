@@ -22,8 +22,6 @@ OnSource = Callable[[int, int, str, str | None], None]
 
 #: Name of the model that comes near the original, beside the one with an adversary.
 PARTNER = "_fidelity"
-#: The settings of a run, in its folder.
-RECIPE = "recipe.toml"
 
 
 def train(
@@ -66,7 +64,7 @@ def _train(job: TrainJob, crops: Path, group: Group, on_source: OnSource, hooks:
     if group.writes:
         if job.resume and (job.run_folder / loop.LAST).exists():
             loop.check_resume(job.run_folder, job.config)
-        write_whole(job.run_folder / RECIPE, to_toml(job.config))
+        write_whole(job.kept_recipe, to_toml(job.config))
         dataset.build(job.folder, crops, job.config, on_source)
     group.wait()
     with ExitStack() as stack:
