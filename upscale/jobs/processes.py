@@ -202,9 +202,14 @@ class _Child:
 def _serve(connection: Connection, options: Options) -> None:
     """What a process runs: one task after the other, until None comes or the parent is gone."""
     tasks: SimpleQueue[Task | None] = SimpleQueue()
+    interrupted = False
 
     def interrupt(number: int, frame: object) -> None:
-        if not stopping.request(number):  # a long job finishes its segment
+        nonlocal interrupted
+        # A long job finishes its segment. A group's SIGTERM is followed by the parent's: the second one
+        # must not break into the removal of unfinished files.
+        if not stopping.request(number) and not interrupted:
+            interrupted = True
             raise KeyboardInterrupt
 
     def say(message: _Message) -> None:
