@@ -36,6 +36,12 @@ def output_errors(path: str | None = None) -> Iterator[None]:
         raise OutputError(str(error), path=path) from error
 
 
+#: x265 leaves the dts of fewer frames than this to chance, as it learns how far B-frames delay only from the
+#: third (Multicorewareinc/x265, issue 781; mended there in August 2026, not in the wheels yet). So few are
+#: never reordered.
+_X265_SHORT = 3
+
+
 class FrameEncoder:
     """Feeds one encoder stream; the tags, the pixel format and the times are what the plan says.
 
@@ -86,6 +92,9 @@ class FrameEncoder:
         """Encode one prepared frame; gives the packets that are ready. None flushes the encoder."""
         self.frames += frame is not None
         packets: list[av.Packet] = self._stream.encode(frame)
+        if frame is None and self._plan.encoder.codec == "libx265" and self.frames < _X265_SHORT:
+            for packet in packets:
+                packet.dts = packet.pts
         return [self._with_message(p) for p in packets] if self._messages else packets
 
     def _with_message(self, packet: av.Packet) -> av.Packet:
