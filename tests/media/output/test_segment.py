@@ -108,13 +108,13 @@ def test_few_frames_of_x265_have_true_decoding_times(tmp_path: Path, monkeypatch
         frames = [enlarged(f, SIZE) for f in source if isinstance(f, av.VideoFrame)]
         for count in (1, 2):
             writer = SegmentWriter(str(tmp_path / f"{count}.mkv"), plan, source.info_video)
-            encode = writer._encoder._stream.encode
+            real = writer._encoder._stream.encode
 
             class Chance:
                 """A stream whose encoder's heap was not empty."""
 
-                def encode(self, frame: av.VideoFrame | None, encode: Any = encode) -> list[av.Packet]:
-                    packets = encode(frame)
+                def encode(self, frame: av.VideoFrame | None, real: Any = real) -> list[av.Packet]:
+                    packets = real(frame)
                     for packet in packets:
                         packet.dts = 9187201950435738372
                     return packets
