@@ -2,8 +2,8 @@
 
 A line that begins with ``upscale``, in a code block without a language, is run by a shell, in a folder of
 its own with the files of `material`. Before the block may stand ``<!-- not run: needs a camera -->``, with
-the reason why it cannot run here. The lines of the front page are tried in every run, the others in the
-slow tests.
+the reason why it cannot run here. The first line of the front page is tried in every run, the others in
+the slow tests.
 """
 
 from __future__ import annotations
@@ -59,16 +59,15 @@ def blocks(readme: Path) -> Iterator[Block]:
 
 
 def commands() -> list[Any]:
-    """Each line that is run, once, as parameters of a test: quick for the front page, slow for the rooms."""
+    """Each line that is run, once, as parameters of a test; all but the first of the front page are slow."""
     found: dict[str, Any] = {}
     for block in (block for readme in READMES for block in blocks(readme)):
         if block.language or block.above.startswith(_NOT_RUN):
             continue
-        quick = block.readme == "README.md"
         for line in "\n".join(block.lines).replace("\\\n", " ").splitlines():
             shown = line.partition(" # ")[0].strip()
             if re.match(r"(python3? -m )?upscale ", shown):
-                marks = [] if quick else [pytest.mark.slow]
+                marks = [pytest.mark.slow] if found else []
                 found.setdefault(shown, pytest.param(shown, id=f"{block.readme}: {shown}", marks=marks))
     return list(found.values())
 
