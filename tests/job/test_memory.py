@@ -201,7 +201,8 @@ def test_the_example_works_between_other_programs(
         pytest.skip(f"no {program}")
     make_clip(tmp_path / "in.mp4", size=(320, 184), frames=10)
     (tmp_path / "enlarge.py").write_text(example("sys.stdin.buffer"))
-    (line,) = [line for line in README.read_text("utf-8").splitlines() if line.startswith(f"{program} ")]
+    lines = README.read_text("utf-8").splitlines()
+    (line,) = [line for line in lines if line.startswith(f"{program} ") and "enlarge.py" in line]
     command = line.replace("python ", f"{sys.executable} -W error ")
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
