@@ -257,8 +257,8 @@ def test_workers_that_lack_something_are_named(tmp_path: Path, clip: Path, make_
     for file in (poor / "weights").glob("fast*"):
         file.unlink()
     other = copy_of_upscale(tmp_path / "other")
-    init = other / "upscale" / "__init__.py"
-    init.write_text(init.read_text().replace("__version__ = ", "__version__ = '0.0.1' or "))
+    version = other / "upscale" / "version.py"
+    version.write_text(version.read_text().replace("__version__ = ", "__version__ = '0.0.1' or "))
     with scheduler_at(tmp_path) as (address, add):
         add(poor)
         out = tmp_path / "out.mp4"
