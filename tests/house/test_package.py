@@ -48,7 +48,7 @@ def test_readme_has_the_two_commands_that_ci_runs() -> None:
         line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("python3 -m venv")
     )
     assert first.endswith("upscale samples/bee_360p.mp4 bee_720p.mp4")
-    assert second.endswith("pytest")
+    assert second.endswith("pytest -n auto")
 
 
 def test_every_sample_has_its_licence_line() -> None:

@@ -42,6 +42,7 @@ def _losses(run: Path) -> list[tuple[int, str, float]]:
     return [(e["step"], name, value) for e in entries[1:] for name, value in e["losses"].items()]
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_curve_of_one_with_twice_the_batch(tmp_path: Path, crops: Path) -> None:
     """The command under torchrun, gloo on the CPU; every loss here is a mean over crops."""
     (tmp_path / "tiny.toml").write_text(to_toml(TINY))

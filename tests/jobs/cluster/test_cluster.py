@@ -164,6 +164,7 @@ def test_a_folder_gets_what_one_machine_makes(
     assert one == many
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_loses_nothing(
     tmp_path: Path, clip: Path, cluster: tuple[str, AddWorker]
 ) -> None:
